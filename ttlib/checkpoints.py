@@ -1,0 +1,102 @@
+"""Checkpoints: named tensors and a JSON description in one safetensors file.
+
+A file is written under a temporary name and moved into place, so that a reader
+never meets half of one, and carries a checksum of its tensors, so that damage is
+noticed when it is read. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+KEY = "ttlib"
+
+
+@contextmanager
+def written_atomically(path):
+    """Yield a temporary path beside `path`; move it into place if the block succeeds.
+
+    Whatever goes wrong (a full disk, an interruption), `path` is left as it was and
+    the temporary file is removed.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f"could not write {path}: {error.strerror or error}; free some space or choose another "
+            "folder, then run the same command again. What was there before is untouched."
+        ) from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def save(path, tensors, description):
+    """Write named tensors and their description.
+
+    Args:
+        path: file to write, `*.safetensors`.
+        tensors: dict from name to tensor, any shapes and types.
+        description: whatever JSON can hold; `load` gives it back.
+
+    Raises:
+        OSError: the file could not be written; an older file of that name is untouched.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = json.dumps({"description": description, "checksum": _checksum(tensors)})
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(to_bytes(tensors, metadata={KEY: header}))
+
+
+def load(path):
+    """Read what `save` wrote: `(tensors, description)`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, damaged, or was not written by `save`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); restore it, or delete it and make it again."
+        ) from error
+    if KEY not in metadata:
+        raise ValueError(f"{path} is a safetensors file, but ttlib did not write it.")
+    header = json.loads(metadata[KEY])
+    if header["checksum"] != _checksum(tensors):
+        raise ValueError(f"{path} is damaged: its tensors do not match its checksum; restore it or make it again.")
+    return tensors, header["description"]
+
+
+def _checksum(tensors):
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,228 @@
+"""Behaviour policies: trained with stable-baselines3's PPO, kept as plain tensors.
+
+    python -m ttlib.datasets.behaviours train hopper --seed 0
+
+trains one behaviour from nothing (or resumes it) and keeps a snapshot of the
+policy every few updates. Those snapshots are what the local data sets are made
+of: the last ones act as the expert, an early one as the medium policy, and all up
+to the medium one, replayed in turn, as the training run's own experience.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ttlib import checkpoints
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one behaviour is trained: the environment and PPO's settings."""
+
+    env_id: str
+    steps: int
+    environments: int = 8
+    rollout: int = 256
+    batch: int = 128
+    epochs: int = 10
+    learning_rate: float = 3e-4  # falls to 0 along a line
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    log_std: float = -0.5
+    snapshot_every: int = 10  # updates
+    hidden: tuple = (64, 64)
+
+
+RECIPES = {
+    "hopper": Recipe("Hopper-v5", steps=4_000_000),
+}
+
+
+@dataclass
+class Behaviour:
+    """A Gaussian policy: tanh network on standardised observations, state-independent spread.
+
+    Attributes:
+        weights: list of (weight (out, in), bias (out,)) pairs, first layer to last.
+        mean, std: what observations are standardised with, (N,) each.
+        log_std: log of the actions' standard deviation, (M,).
+    """
+
+    weights: list
+    mean: torch.Tensor
+    std: torch.Tensor
+    log_std: torch.Tensor
+    info: dict = field(default_factory=dict)
+
+    def act(self, observations, rng, noise=1.0):
+        """Sample actions (E, M) in [-1, 1] for observations (E, N), both numpy arrays."""
+        x = torch.as_tensor(observations, dtype=torch.float32)
+        x = ((x - self.mean) / self.std).clamp(-10, 10)
+        for weight, bias in self.weights[:-1]:
+            x = torch.tanh(x @ weight.T + bias)
+        weight, bias = self.weights[-1]
+        mean = (x @ weight.T + bias).numpy()
+        spread = self.log_std.exp().numpy()
+        return np.clip(mean + noise * spread * rng.standard_normal(mean.shape), -1, 1).astype(np.float32)
+
+
+def pack(behaviours):
+    """Turn a list of behaviours into named tensors, one row a behaviour."""
+    tensors = {}
+    for layer in range(len(behaviours[0].weights)):
+        tensors[f"weight{layer}"] = torch.stack([b.weights[layer][0] for b in behaviours])
+        tensors[f"bias{layer}"] = torch.stack([b.weights[layer][1] for b in behaviours])
+    for name in ("mean", "std", "log_std"):
+        tensors[name] = torch.stack([getattr(b, name) for b in behaviours])
+    return tensors
+
+
+def unpack(tensors, infos):
+    """The list of behaviours that `pack` packed; `infos` has one dict for each."""
+    layers = sum(name.startswith("weight") for name in tensors)
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
+    return [
+        Behaviour(
+            [(tensors[f"weight{k}"][i], tensors[f"bias{k}"][i]) for k in range(layers)],
+            tensors["mean"][i],
+            tensors["std"][i],
+            tensors["log_std"][i],
+            info,
+        )
+        for i, info in enumerate(infos)
+    ]
+
+
+def train(name, seed, folder, steps=None, report=print):
+    """Train behaviour `name`, resuming from `folder` when a run of it is there.
+
+    Writes `snapshots.safetensors` (packed behaviours; each one's info holds the steps
+    taken and the mean return of the last 100 episodes) and `ppo.safetensors` (what a
+    resumed run needs) to `folder`.
+
+    Raises:
+        ValueError: `name` has no recipe, or the folder's files are damaged.
+    """
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}.")
+    recipe, folder = RECIPES[name], Path(folder)
+    total = steps or recipe.steps
+    state_file, snapshot_file = folder / "ppo.safetensors", folder / "snapshots.safetensors"
+    torch.set_num_threads(1)
+
+    done, snapshots, state, seconds = 0, [], None, 0.0
+    if state_file.exists():
+        state, about = checkpoints.load(state_file)
+        done, seconds = about["steps"], about["seconds"]
+        tensors, infos = checkpoints.load(snapshot_file)
+        snapshots = [b for b in unpack(tensors, infos) if b.info["steps"] <= done]
+    start, began = done, time.monotonic() - seconds
+
+    env = VecNormalize(
+        make_vec_env(recipe.env_id, recipe.environments, seed=seed + done), gamma=recipe.discount, clip_obs=10.0
+    )
+    model = PPO(
+        "MlpPolicy",
+        env,
+        n_steps=recipe.rollout,
+        batch_size=recipe.batch,
+        n_epochs=recipe.epochs,
+        learning_rate=lambda remaining: recipe.learning_rate * remaining,
+        gamma=recipe.discount,
+        gae_lambda=recipe.gae_lambda,
+        policy_kwargs={"net_arch": list(recipe.hidden), "log_std_init": recipe.log_std},
+        seed=seed + done,
+        device="cpu",
+    )
+    if state:
+        _restore(model, env, state)
+
+    class Snapshots(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_start(self):
+            update = self.model.num_timesteps // (recipe.rollout * recipe.environments)
+            if update % recipe.snapshot_every == 0 and self.model.num_timesteps > start:
+                self.keep()
+
+        def keep(self):
+            returns = [episode["r"] for episode in self.model.ep_info_buffer]
+            info = {"steps": self.model.num_timesteps, "mean_return": float(np.mean(returns)) if returns else None}
+            snapshots.append(_snapshot(self.model, env, info))
+            about = {"steps": info["steps"], "seconds": time.monotonic() - began}
+            checkpoints.save(snapshot_file, pack(snapshots), [b.info for b in snapshots])
+            checkpoints.save(state_file, _state(self.model, env), about)
+            rate = (info["steps"] - start) / max(about["seconds"] - seconds, 1e-9)
+            report(f"{name}: {info['steps']:,} of {total:,} steps, return {info['mean_return']}, {rate:,.0f} steps/s")
+
+    callback = Snapshots()
+    if done < total:
+        model.num_timesteps = done
+        model.learn(total - done, callback=callback, reset_num_timesteps=False)
+        callback.keep()
+    return snapshots
+
+
+def _snapshot(model, env, info):
+    layers = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)]
+    weights = [(m.weight.detach().clone(), m.bias.detach().clone()) for m in [*layers, model.policy.action_net]]
+    mean = torch.as_tensor(env.obs_rms.mean, dtype=torch.float32)
+    std = torch.as_tensor(np.sqrt(env.obs_rms.var + env.epsilon), dtype=torch.float32)
+    return Behaviour(weights, mean, std, model.policy.log_std.detach().clone(), info)
+
+
+def _state(model, env):
+    """Everything a resumed run needs, as named tensors: policy, Adam's moments, running means."""
+    state = {f"policy/{name}": tensor for name, tensor in model.policy.state_dict().items()}
+    for index, moments in model.policy.optimizer.state_dict()["state"].items():
+        state |= {f"adam/{index}/{name}": torch.as_tensor(tensor) for name, tensor in moments.items()}
+    for name, running in (("obs_rms", env.obs_rms), ("ret_rms", env.ret_rms)):
+        for part in ("mean", "var", "count"):
+            state[f"{name}/{part}"] = torch.as_tensor(np.asarray(getattr(running, part), dtype=np.float64))
+    return state
+
+
+def _restore(model, env, state):
+    def part(prefix):
+        return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+    model.policy.load_state_dict(part("policy/"))
+    optimizer = model.policy.optimizer.state_dict()
+    for key, tensor in part("adam/").items():
+        index, name = key.split("/")
+        optimizer["state"].setdefault(int(index), {})[name] = tensor
+    model.policy.optimizer.load_state_dict(optimizer)
+    for key in ("obs_rms", "ret_rms"):
+        for name, tensor in part(f"{key}/").items():
+            value = tensor.numpy()
+            setattr(getattr(env, key), name, float(value) if name == "count" else value)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Train a behaviour policy.")
+    parser.add_argument("command", choices=["train"])
+    parser.add_argument("name")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="environment steps; the recipe's when left out")
+    parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
+    options = parser.parse_args()
+    folder = options.folder or Path("data/cache/behaviours") / f"{options.name}-{options.seed}"
+    try:
+        train(options.name, options.seed, folder, options.steps, report=lambda line: print(line, flush=True))
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The Trajectory Transformer: a GPT over the tokens of transitions (section 2 and appendix A).
+
+What differs from a language model: every slot of a transition has its own range of
+the vocabulary and its own output head, and reward-to-go tokens are hidden as
+attention keys. They sum up the future, so an action that could attend to an earlier
+R would be told how its own episode goes on.
+
+Two ways lead through the same weights. `forward` takes whole sequences and is what
+training uses. `prefill` and `decode_one_token` keep keys and values, so that
+search pays for each token once; hidden keys are simply never stored.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ttlib import checkpoints
+from ttlib.tokens import Layout, Tokenizer
+
+
+class Block(nn.Module):
+    """Causal self-attention and a two-layer network, each added to its input."""
+
+    def __init__(self, width, heads, dropout):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def project(self, x):
+        """Queries, keys and values (B, heads, T, head width) of x (B, T, width)."""
+        batch, length, width = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
+        return qkv.permute(2, 0, 3, 1, 4)
+
+    def feed_forward(self, x):
+        return self.down(F.gelu(self.up(self.norm2(x))))
+
+    def forward(self, x, bias):
+        """x (B, T, width), bias (T, T): 0 where attention is allowed, -inf where not. Also returns keys, values."""
+        query, key, value = self.project(x)
+        mixed = attend(query, key, value, bias, self.dropout if self.training else 0.0)
+        x = x + F.dropout(self.out(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
+        x = x + F.dropout(self.feed_forward(x), self.dropout, self.training)
+        return x, key, value
+
+
+def attend(query, key, value, bias, dropout):
+    """softmax(Q K^T / sqrt(d) + bias) V. Spelled out on a CPU, where the fused kernel is slower with a mask."""
+    if query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), dropout)
+    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5 + bias.to(query.dtype)
+    return F.dropout(F.softmax(scores, dim=-1), dropout) @ value
+
+
+class TrajectoryTransformer(nn.Module):
+    """The model; its size is the paper's by default (appendix A).
+
+    Args:
+        layout: slots of a transition (`ttlib.tokens.Layout`).
+        vocabulary: V, bins a slot. Token V is the stop token, shared by all slots.
+        transitions: the longest sequence, in transitions. Positions beyond do not exist.
+        layers, heads, width, dropout: the usual.
+
+    Raises:
+        ValueError: the width is not a multiple of the heads.
+    """
+
+    def __init__(self, layout, vocabulary=100, transitions=10, layers=4, heads=4, width=128, dropout=0.1):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"the width, {width}, must be a multiple of the number of heads, {heads}.")
+        self.layout, self.vocabulary, self.transitions = layout, vocabulary, transitions
+        self.layers, self.heads, self.width, self.dropout = layers, heads, width, dropout
+        slots, length = layout.goal + layout.transition, layout.length(transitions)
+        self.embedding = nn.Embedding(slots * vocabulary + 1, width)
+        self.position = nn.Parameter(torch.zeros(length, width))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Parameter(torch.empty(layout.transition, vocabulary + 1, width))
+        forbidden = torch.ones(length, length, dtype=torch.bool).triu(1) | layout.is_value(length)
+        self.register_buffer("bias", torch.zeros(length, length).masked_fill(forbidden, -torch.inf), persistent=False)
+        self.apply(self._initialise)
+        nn.init.normal_(self.head, std=0.02)
+
+    @staticmethod
+    def _initialise(module):
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    @property
+    def length(self):
+        """The longest sequence, in tokens."""
+        return len(self.position)
+
+    def size(self):
+        """What `load_model` needs to build the same model, as plain values."""
+        names = ("vocabulary", "transitions", "layers", "heads", "width", "dropout")
+        return {name: getattr(self, name) for name in names}
+
+    def embed(self, tokens, start=0, context=None):
+        """Embeddings (B, T, width) of tokens (B, T) at the positions start, start + 1, ..."""
+        stop = start + tokens.shape[1]
+        if stop > self.length:
+            raise ValueError(f"a sequence of {stop} tokens is longer than the model's {self.length}; crop it.")
+        positions = torch.arange(start, stop, device=tokens.device)
+        goal, transition = self.layout.goal, self.layout.transition
+        slots = torch.where(positions < goal, transition + positions, (positions - goal) % transition)
+        rows = torch.where(tokens == self.vocabulary, self.embedding.num_embeddings - 1, tokens + slots * self.vocabulary)
+        x = self.embedding(rows) + self.position[start:stop]
+        return x if context is None else x + context[:, None]
+
+    def slot_after(self, position):
+        """The slot that the output at `position` predicts."""
+        return (position + 1 - self.layout.goal) % self.layout.transition
+
+    def forward(self, tokens, context=None):
+        """Logits for the token after each position.
+
+        Args:
+            tokens: (B, T) int64, T at most `length`.
+            context: (B, width), added to every token's embedding (the map of appendix F), or None.
+
+        Returns:
+            (B, T, V + 1); row p is about token p + 1, by the head of that token's slot.
+        """
+        length = tokens.shape[1]
+        x = F.dropout(self.embed(tokens, context=context), self.dropout, self.training)
+        for block in self.blocks:
+            x, _, _ = block(x, self.bias[:length, :length])
+        # One matrix product a slot: pad both ends until slots line up in whole transitions.
+        before, transition = self.slot_after(0), self.layout.transition
+        x = F.pad(self.norm(x), (0, 0, before, -(before + length) % transition))
+        logits = torch.einsum("btdc,dvc->btdv", x.unflatten(1, (-1, transition)), self.head)
+        return logits.flatten(1, 2)[:, before : before + length]
+
+
+@dataclass
+class Segment:
+    """Keys and values of a stretch of tokens, for groups of neighbouring rows that have it in common.
+
+    Attributes:
+        keys, values: (layers, groups, heads, capacity, head width).
+        filled: how many tokens of the capacity are in use.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    filled: int = 0
+
+    @classmethod
+    def empty(cls, model, groups, capacity):
+        shape = (model.layers, groups, model.heads, capacity, model.width // model.heads)
+        return cls(torch.empty(shape, device=model.head.device), torch.empty(shape, device=model.head.device))
+
+    def append(self, layer, keys, values):
+        """Store one token's (groups, heads, head width); the caller counts it once all layers have it."""
+        self.keys[layer, :, :, self.filled] = keys
+        self.values[layer, :, :, self.filled] = values
+
+
+@torch.inference_mode()
+def prefill(model, tokens, context=None):
+    """Read a whole prompt at once.
+
+    Args:
+        tokens: (rows, T) int64.
+        context: (rows, width) or None, as in `TrajectoryTransformer.forward`.
+
+    Returns:
+        logits (rows, V + 1) for the token that follows, and the `Segment` of the prompt
+        with one group a row and without the reward-to-go tokens, which nothing may attend to.
+    """
+    length = tokens.shape[1]
+    shown = (~model.layout.is_value(length)).nonzero()[:, 0].to(tokens.device)
+    x, keys, values = model.embed(tokens, context=context), [], []
+    for block in model.blocks:
+        x, key, value = block(x, model.bias[:length, :length])
+        keys.append(key[:, :, shown])
+        values.append(value[:, :, shown])
+    logits = F.linear(model.norm(x[:, -1]), model.head[model.slot_after(length - 1)])
+    return logits, Segment(torch.stack(keys), torch.stack(values), len(shown))
+
+
+@torch.inference_mode()
+def decode_one_token(model, tokens, position, segments, context=None):
+    """Read one more token a row.
+
+    Args:
+        tokens: (rows,) int64.
+        position: the position of these tokens in their sequences.
+        segments: the tokens before, oldest first. The last one has a group for each row and
+            takes the new keys and values; the others are only read.
+        context: (rows, width) or None.
+
+    Returns:
+        logits (rows, V + 1) for the token that follows.
+    """
+    hidden = model.slot_after(position - 1) == model.layout.value_slot
+    x = model.embed(tokens[:, None], position, context)
+    for layer, block in enumerate(model.blocks):
+        query, key, value = block.project(x)
+        if not hidden:
+            segments[-1].append(layer, key[:, :, 0], value[:, :, 0])
+        mixed = _attend_segments(query[:, :, 0], layer, segments, 0 if hidden else 1)
+        x = x + block.out(mixed)[:, None]
+        x = x + block.feed_forward(x)
+    segments[-1].filled += not hidden
+    return F.linear(model.norm(x[:, 0]), model.head[model.slot_after(position)])
+
+
+def _attend_segments(query, layer, segments, fresh):
+    """Attention of query (rows, heads, d) to all segments (`fresh` more tokens in the last): (rows, heads * d)."""
+    rows, heads, width = query.shape
+    spans = [(s, s.filled + (fresh if s is segments[-1] else 0)) for s in segments]
+    spans = [(s, filled) for s, filled in spans if filled]
+    scores = []
+    for segment, filled in spans:
+        groups = segment.keys.shape[1]
+        shared = query.view(groups, rows // groups, heads, width).transpose(1, 2)
+        score = shared @ segment.keys[layer, :, :, :filled].transpose(-2, -1)
+        scores.append(score.transpose(1, 2).reshape(rows, heads, filled))
+    weights = F.softmax(torch.cat(scores, dim=-1) * width**-0.5, dim=-1)
+    mixed = 0
+    for (segment, filled), weight in zip(spans, weights.split([filled for _, filled in spans], dim=-1), strict=True):
+        groups = segment.keys.shape[1]
+        shared = weight.reshape(groups, rows // groups, heads, filled).transpose(1, 2)
+        mixed = mixed + (shared @ segment.values[layer, :, :, :filled]).transpose(1, 2).reshape(rows, heads * width)
+    return mixed
+
+
+def save_model(path, model, tokenizer, about):
+    """Write model and tokenizer to one checkpoint, weights in bfloat16.
+
+    Args:
+        about: provenance, plain values; `load_model` gives it back.
+    """
+    tensors = {f"model/{name}": tensor.bfloat16() for name, tensor in model.state_dict().items()}
+    tensors["edges"] = tokenizer.bins.edges
+    description = {"kind": "trajectory transformer", "model": model.size(), "tokenizer": tokenizer.describe()}
+    checkpoints.save(path, tensors, description | {"about": about})
+
+
+def load_model(path, device="cpu"):
+    """Read what `save_model` wrote.
+
+    Returns:
+        model (float32, evaluation mode), tokenizer, about.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; damaged, or not a Trajectory Transformer.
+    """
+    tensors, description = checkpoints.load(path)
+    if description.get("kind") != "trajectory transformer":
+        raise ValueError(f"{path} holds no Trajectory Transformer.")
+    tokenizer = Tokenizer.restore(tensors["edges"], description["tokenizer"])
+    model = TrajectoryTransformer(Layout(**description["tokenizer"]["layout"]), **description["model"])
+    weights = {name.removeprefix("model/"): t.float() for name, t in tensors.items() if name.startswith("model/")}
+    model.load_state_dict(weights)
+    tokenizer.bins = tokenizer.bins.to(device)
+    return model.to(device).eval(), tokenizer, description["about"]

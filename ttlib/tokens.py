@@ -1,0 +1,190 @@
+"""Tokens: how a transition becomes a row of integers, and a trajectory a sequence (section 2).
+
+    transition   s^1 .. s^N   a^1 .. a^M   r   R        one slot a dimension
+    sequence     [goal tokens]  transition 1  transition 2  ...
+
+Each slot has its own bins and, in the model, its own range of the vocabulary. The
+token V, which no bin has, stands in every slot of what follows after an episode's end.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from ttlib import discretize
+from ttlib.discretize import Bins
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of a transition and of the goal before them.
+
+    Attributes:
+        observation: N, the dimensions of an observation.
+        action: M, the dimensions of an action.
+        values: whether reward and reward-to-go follow (offline RL) or not (imitation, goals).
+        goal: how many leading observation dimensions make a goal (0: none).
+    """
+
+    observation: int
+    action: int
+    values: bool = True
+    goal: int = 0
+
+    @property
+    def transition(self):
+        """Tokens in one transition."""
+        return self.observation + self.action + 2 * self.values
+
+    @property
+    def actions(self):
+        """The slots of the action."""
+        return slice(self.observation, self.observation + self.action)
+
+    @property
+    def observations(self):
+        """The slots of the observation."""
+        return slice(0, self.observation)
+
+    @property
+    def reward(self):
+        """The slot of r; R has the one after it."""
+        return self.observation + self.action
+
+    @property
+    def value_slot(self):
+        """The slot of R, or None. R knows the future, so nothing may attend to it."""
+        return self.transition - 1 if self.values else None
+
+    def length(self, transitions):
+        """Tokens in a sequence of whole transitions, goal included."""
+        return self.goal + transitions * self.transition
+
+    def is_value(self, length):
+        """(length,) bool: which positions of a sequence hold a reward-to-go."""
+        slots = (torch.arange(length) - self.goal) % self.transition
+        return (slots == self.value_slot) & (torch.arange(length) >= self.goal) if self.values else slots < 0
+
+
+@dataclass
+class Tokenizer:
+    """Bins for each slot of a layout.
+
+    Attributes:
+        layout: the slots.
+        bins: `Bins` with one row a slot of the transition.
+        discount: of the rewards-to-go.
+        terminal_reward: what replaces the reward of a true terminal (the reference
+            code's -100 makes falling visible in R), or None to leave it.
+        method: how the bins were fitted.
+    """
+
+    layout: Layout
+    bins: Bins
+    discount: float = 0.99
+    terminal_reward: float | None = None
+    method: str = "quantile"
+
+    @classmethod
+    def fit(cls, trajectories, bins=100, method="quantile", values=True, goal=0, discount=0.99, terminal_reward=None):
+        """Fit bins to `trajectories`; see the attributes for the arguments."""
+        layout = Layout(trajectories.observation_dim, trajectories.action_dim, values, goal)
+        tokenizer = cls(layout, None, discount, terminal_reward, method)
+        tokenizer.bins = discretize.fit(tokenizer.columns(trajectories), bins, method)
+        return tokenizer
+
+    @property
+    def stop(self):
+        """The stop token, V."""
+        return self.bins.size
+
+    def columns(self, trajectories):
+        """(T, transition) float32: s, a and, if the layout has them, r and R side by side."""
+        self.check(trajectories.observation_dim, trajectories.action_dim)
+        parts = [trajectories.observations, trajectories.actions]
+        if self.layout.values:
+            rewards = trajectories.rewards
+            if self.terminal_reward is not None:
+                rewards = np.where(trajectories.terminals, np.float32(self.terminal_reward), rewards)
+            to_go = trajectories.rewards_to_go(self.discount, rewards)
+            parts += [rewards[:, None], to_go[:, None]]
+        return np.concatenate(parts, axis=1)
+
+    def check(self, observation_dim, action_dim):
+        """Raise ValueError unless the dimensions are the ones this tokenizer was fitted to."""
+        ours = (self.layout.observation, self.layout.action)
+        if (observation_dim, action_dim) != ours:
+            raise ValueError(
+                f"this tokenizer is for {ours[0]} observation and {ours[1]} action dimensions, the data has "
+                f"{observation_dim} and {action_dim}; use the data set or environment that its checkpoint names."
+            )
+
+    def encode(self, trajectories):
+        """(T, transition) int64 tokens."""
+        return self.bins.encode(self.columns(trajectories))
+
+    def describe(self):
+        """What `restore` needs beside the edges, as plain values for JSON."""
+        return {
+            "layout": asdict(self.layout),
+            "discount": self.discount,
+            "terminal_reward": self.terminal_reward,
+            "method": self.method,
+        }
+
+    @classmethod
+    def restore(cls, edges, description):
+        """The tokenizer with these edges and this description."""
+        settings = {key: value for key, value in description.items() if key != "layout"}
+        return cls(Layout(**description["layout"]), Bins(edges), **settings)
+
+
+class TokenWindows:
+    """What the model trains on: for every step, the sequence of transitions that starts there.
+
+    A window that runs past its episode's end is filled with stop tokens. After a
+    terminal they are something to predict and count in the loss; after a timeout they
+    only fill, since nobody knows how the episode would have gone on.
+
+    Args:
+        tokenizer: a fitted `Tokenizer`.
+        trajectories: the data.
+        transitions: the window's length.
+        goals: (E, goal) the episodes' goals; each episode's last observation if left out.
+    """
+
+    def __init__(self, tokenizer, trajectories, transitions=10, goals=None):
+        self.layout, self.transitions, self.stop = tokenizer.layout, transitions, tokenizer.stop
+        self.tokens = tokenizer.encode(trajectories).to(torch.int16)
+        bounds = torch.from_numpy(trajectories.bounds)
+        episode = torch.repeat_interleave(torch.arange(len(bounds)), bounds[:, 1] - bounds[:, 0])
+        self.end = bounds[episode, 1]
+        self.terminal = torch.from_numpy(trajectories.terminals[trajectories.bounds[:, 1] - 1])[episode]
+        self.goal = None
+        if self.layout.goal:
+            if goals is None:
+                goals = trajectories.observations[trajectories.bounds[:, 1] - 1, : self.layout.goal]
+            self.goal = tokenizer.bins.encode(goals, slice(0, self.layout.goal)).to(torch.int16)[episode]
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def batch(self, starts):
+        """Windows that begin at the steps `starts` (B,).
+
+        Returns:
+            tokens: (B, goal + transitions * transition) int64.
+            counted: the same shape, bool: which tokens are to be predicted. The goal is given, so is not.
+        """
+        starts = torch.as_tensor(starts)
+        steps = starts[:, None] + torch.arange(self.transitions)
+        inside = steps < self.end[starts, None]
+        tokens = self.tokens[steps.clamp(max=len(self.tokens) - 1)].long()
+        tokens = torch.where(inside[..., None], tokens, self.stop).flatten(1)
+        counted = (inside | self.terminal[starts, None]).repeat_interleave(self.layout.transition, dim=1)
+        if self.goal is not None:
+            goal = self.goal[starts].long()
+            tokens = torch.cat([goal, tokens], dim=1)
+            counted = torch.cat([torch.zeros_like(goal, dtype=torch.bool), counted], dim=1)
+        return tokens, counted
