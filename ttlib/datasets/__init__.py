@@ -1,0 +1,44 @@
+"""Data sets by name.
+
+    load("local:hopper-medium")            collected here, in real MuJoCo, on first use
+    load("local:four-rooms")               demonstrations in the four-rooms environment
+    load("d4rl:hopper-medium-v2")          D4RL's HDF5 file, downloaded on first use
+    load("minari:mujoco/hopper/medium-v0") through the minari package
+
+A family's module is imported when a data set of it is asked for, so that none needs the others' packages.
+"""
+
+from ttlib.datasets.scores import normalized_score
+
+__all__ = ["load", "normalized_score"]
+
+
+def load(name):
+    """`Trajectories` of the data set `name`.
+
+    Raises:
+        ValueError: there is no such data set, or its data are not what they should be.
+        FileNotFoundError: something that it is made from is missing.
+        OSError: it cannot be downloaded, or a file cannot be written.
+    """
+    family, _, rest = str(name).partition(":")
+    if name == "local:four-rooms":
+        from ttlib.envs.four_rooms import collect
+
+        return collect(200_000, seed=0)
+    if family == "local":
+        from ttlib.datasets import local
+
+        return local.load(rest)
+    if family == "d4rl":
+        from ttlib.datasets import d4rl
+
+        return d4rl.load(rest)
+    if family == "minari":
+        from ttlib.datasets import minari
+
+        return minari.load(rest)
+    raise ValueError(
+        f"there is no data set {name!r}; a name begins with local:, d4rl: or minari:, "
+        "for example local:hopper-medium, local:four-rooms, d4rl:hopper-medium-v2 or minari:mujoco/hopper/medium-v0."
+    )

@@ -1,0 +1,257 @@
+"""Local data sets: collected on first use in real MuJoCo by the shipped behaviours.
+
+`data/behaviours/hopper.safetensors` holds policies; `load("local:hopper-medium")`
+lets the ones named for that set act in `Hopper-v5`, checks the outcome against
+`data/manifest.json` and caches it in `data/cache/local/`.
+
+A new body is one row in `behaviours.RECIPES` and a shipped file; `python -m
+ttlib.datasets.local manifest walker2d` then measures its rows of the manifest.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ttlib import checkpoints
+from ttlib.datasets.behaviours import RECIPES, unpack
+from ttlib.datasets.rollouts import rollout
+from ttlib.paths import ROOT
+from ttlib.trajectories import Trajectories
+
+TRANSITIONS = 200_000
+KINDS = {"expert": ["expert"], "medium": ["medium"], "medium-replay": ["medium-replay"]}
+KINDS["medium-expert"] = KINDS["medium"] + KINDS["expert"]
+# Raised whenever collection changes, so that older caches are made again.
+VERSION = 1
+SEED = 0
+
+
+@dataclass(frozen=True)
+class LocalSet:
+    """What is collected: `parts` are kinds of which every one gives at least TRANSITIONS steps."""
+
+    body: str
+    kind: str
+    env_id: str
+
+    @property
+    def name(self):
+        return f"{self.body}-{self.kind}"
+
+    @property
+    def parts(self):
+        return KINDS[self.kind]
+
+
+def names():
+    """The names of all local sets that behaviours exist for, as `load` takes them."""
+    return [f"{body}-{kind}" for body in RECIPES for kind in KINDS]
+
+
+def find(name):
+    """The `LocalSet` called `name`, e.g. "hopper-medium"; ValueError if there is none."""
+    body, _, kind = name.partition("-")
+    if body not in RECIPES or kind not in KINDS:
+        raise ValueError(f"there is no local data set {name!r}; there are {', '.join(names())}.")
+    return LocalSet(body, kind, RECIPES[body].env_id)
+
+
+def load(name):
+    """`Trajectories` of the local set `name`, collected and cached on first use.
+
+    Raises:
+        ValueError: no such set, or what was collected does not fit the manifest.
+        FileNotFoundError: the behaviours of this body are not shipped.
+        OSError: the cache cannot be written.
+    """
+    wanted = find(name)
+    path = ROOT / "data" / "cache" / "local" / f"{name}.safetensors"
+    origin = _origin(wanted)
+    cached = _read(path, wanted, origin)
+    if cached is not None:
+        return cached
+    if len(wanted.parts) > 1:
+        return _join([load(f"{wanted.body}-{part}") for part in wanted.parts], wanted)
+    trajectories = collect(wanted)
+    check(trajectories, wanted.name)
+    keys = ("observations", "actions", "rewards", "terminals", "timeouts")
+    tensors = {key: torch.from_numpy(getattr(trajectories, key).copy()) for key in keys}
+    checkpoints.save(path, tensors, origin)
+    return trajectories
+
+
+def collect(wanted, transitions=TRANSITIONS, seed=SEED, progress=True):
+    """Let the behaviours of `wanted` act, each for an equal share of `transitions` (to within an episode).
+
+    Args:
+        wanted: a `LocalSet` of one part.
+        transitions: how many steps at least.
+        seed: the same one gives the same data on one machine.
+        progress: whether a bar is shown.
+    """
+    behaviours = [b for b in _behaviours(wanted.body) if wanted.kind in b.info["sets"]]
+    share = -(-transitions // len(behaviours))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the policies are tiny
+    episodes = []
+    try:
+        with tqdm(total=transitions, desc=f"collecting {wanted.name}", unit=" steps", disable=not progress) as bar:
+            for index, behaviour in enumerate(behaviours):
+                number = list(KINDS).index(wanted.kind)
+                few = max(1, min(8, share // 2000))  # so that a small share is not all first episodes
+                episodes += rollout(wanted.env_id, behaviour, (seed, number, index), share, None, few, bar.update)
+    finally:
+        torch.set_num_threads(threads)
+    return Trajectories.from_episodes(episodes, name=f"local:{wanted.name}", env_id=wanted.env_id)
+
+
+def statistics(trajectories):
+    """What the manifest compares: a dict of numbers and of lists with one number a dimension."""
+    returns, lengths = trajectories.returns, trajectories.lengths
+    return {
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "length_mean": float(lengths.mean()),
+        "terminal_share": float(trajectories.terminals.sum() / len(lengths)),
+        "observation_mean": trajectories.observations.mean(axis=0, dtype=np.float64).tolist(),
+        "observation_std": trajectories.observations.std(axis=0, dtype=np.float64).tolist(),
+        "action_mean": trajectories.actions.mean(axis=0, dtype=np.float64).tolist(),
+        "action_std": trajectories.actions.std(axis=0, dtype=np.float64).tolist(),
+    }
+
+
+def check(trajectories, name):
+    """Refuse data whose statistics lie outside of what the manifest allows for `name`.
+
+    Raises:
+        ValueError: a statistic differs by more than its tolerance; the sentence names it.
+        FileNotFoundError: there is no manifest.
+    """
+    expected = _manifest().get(name)
+    if expected is None:
+        raise ValueError(
+            f"data/manifest.json says nothing about {name!r}; "
+            f"run `python -m ttlib.datasets.local manifest {name.partition('-')[0]}` to measure it."
+        )
+    if len(trajectories) < expected["transitions"]:
+        raise ValueError(
+            f"{name} has {len(trajectories):,} transitions, but at least {expected['transitions']:,} are due."
+        )
+    for key, value in statistics(trajectories).items():
+        value, mean, tolerance = (np.atleast_1d(v) for v in (value, expected["mean"][key], expected["tolerance"][key]))
+        if len(value) != len(mean):
+            raise ValueError(f"{name} has {len(value)} dimensions in {key}, but data/manifest.json has {len(mean)}.")
+        worst = int(np.argmax(np.abs(value - mean) - tolerance))
+        if abs(value[worst] - mean[worst]) > tolerance[worst]:
+            at = f"[{worst}]" if len(value) > 1 else ""
+            raise ValueError(
+                f"the data collected for {name} do not fit data/manifest.json: {key}{at} is {value[worst]:.4g} where "
+                f"{mean[worst]:.4g} ± {tolerance[worst]:.2g} is due; the installed gymnasium or mujoco may simulate "
+                "another body: install the versions in requirements.lock."
+            )
+
+
+def measure_manifest(body, seeds=6):
+    """Rows of the manifest for `body`: means over `seeds` regenerations and tolerances from their spread.
+
+    A tolerance is six standard deviations between seeds, at least 1% of the mean's
+    size: another machine's rounding leads to other episodes of the same policies,
+    which differ from ours as another seed's do.
+    """
+    rows = {}
+    single = [find(f"{body}-{kind}") for kind, parts in KINDS.items() if len(parts) == 1]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {w.name: [pool.submit(_measure, w, SEED + number) for number in range(seeds)] for w in single}
+    for wanted in single:
+        runs = [future.result() for future in futures[wanted.name]]
+        mean = {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
+        spread = {key: np.std([run[key] for run in runs], axis=0, ddof=1) for key in runs[0]}
+        tolerance = {key: np.maximum(6 * spread[key], 0.01 * np.abs(mean[key])) for key in mean}
+        rows[wanted.name] = {
+            "env_id": wanted.env_id,
+            "transitions": TRANSITIONS,
+            "seeds": seeds,
+            "mean": {key: np.round(value, 5).tolist() for key, value in mean.items()},
+            "tolerance": {key: np.round(value, 5).tolist() for key, value in tolerance.items()},
+        }
+    path = ROOT / "data" / "manifest.json"
+    rows = (_manifest() if path.exists() else {}) | rows
+    with checkpoints.written_atomically(path) as temporary:
+        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    return rows
+
+
+def _measure(wanted, seed):
+    return statistics(collect(wanted, seed=seed))
+
+
+def _manifest():
+    path = ROOT / "data" / "manifest.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing, so what is collected cannot be checked; restore it with git.")
+    return json.loads(path.read_text())
+
+
+def _behaviours(body):
+    tensors, description = checkpoints.load(_shipped(body))
+    return unpack(tensors, description["behaviours"])
+
+
+def _shipped(body):
+    path = ROOT / "data" / "behaviours" / f"{body}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing; restore it with git, or train the behaviours with "
+            f"`python -m ttlib.datasets.behaviours train {body}` and `python -m ttlib.datasets.ship {body} FOLDER`."
+        )
+    return path
+
+
+def _origin(wanted):
+    """What a cached file must have been made from to be used."""
+    behaviours = hashlib.sha256(_shipped(wanted.body).read_bytes()).hexdigest()[:16]
+    return {"name": wanted.name, "behaviours": behaviours, "version": VERSION, "seed": SEED, "transitions": TRANSITIONS}
+
+
+def _read(path, wanted, origin):
+    """The cached `Trajectories`, or None where there are none of this origin or the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        tensors, description = checkpoints.load(path)
+    except ValueError:
+        return None  # a cache is made again
+    if description != origin:
+        return None
+    arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+    return Trajectories(**arrays, name=f"local:{wanted.name}", env_id=wanted.env_id)
+
+
+def _join(parts, wanted):
+    keys = ("observations", "actions", "rewards", "terminals", "timeouts")
+    joined = {key: np.concatenate([getattr(part, key) for part in parts]) for key in keys}
+    return replace(parts[0], **joined, name=f"local:{wanted.name}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measure the manifest of the local data sets.")
+    parser.add_argument("command", choices=["manifest"])
+    parser.add_argument("body", choices=list(RECIPES))
+    parser.add_argument("--seeds", type=int, default=6)
+    options = parser.parse_args()
+    try:
+        measure_manifest(options.body, options.seeds)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
