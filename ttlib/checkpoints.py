@@ -87,10 +87,14 @@ def load(path):
         ) from error
     if KEY not in metadata:
         raise ValueError(f"{path} is a safetensors file, but ttlib did not write it.")
-    header = json.loads(metadata[KEY])
-    if header["checksum"] != _checksum(tensors):
+    try:
+        header = json.loads(metadata[KEY])
+        description, checksum = header["description"], header["checksum"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: its description cannot be read; restore it or make it again.") from error
+    if checksum != _checksum(tensors):
         raise ValueError(f"{path} is damaged: its tensors do not match its checksum; restore it or make it again.")
-    return tensors, header["description"]
+    return tensors, description
 
 
 def _checksum(tensors):

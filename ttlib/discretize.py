@@ -53,6 +53,8 @@ class Bins:
             ValueError: the last axis does not fit, or a value is not finite.
         """
         edges = self.edges[dims]
+        if not isinstance(values, torch.Tensor):
+            values = np.array(values, dtype=np.float32)  # a copy: torch warns of arrays that are read-only
         values = torch.as_tensor(values, dtype=torch.float32, device=edges.device)
         if values.shape[-1] != len(edges):
             raise ValueError(f"these bins are for {len(edges)} dimensions, the values have {values.shape[-1]}.")
