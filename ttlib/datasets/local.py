@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from ttlib import checkpoints
-from ttlib.datasets.behaviours import RECIPES, unpack
+from ttlib.datasets.behaviours import RECIPES, pack, unpack
 from ttlib.datasets.rollouts import rollout
 from ttlib.paths import ROOT
 from ttlib.trajectories import Trajectories
@@ -97,7 +97,7 @@ def collect(wanted, transitions=TRANSITIONS, seed=SEED, progress=True):
         seed: the same one gives the same data on one machine.
         progress: whether a bar is shown.
     """
-    behaviours = [b for b in _behaviours(wanted.body) if wanted.kind in b.info["sets"]]
+    behaviours = _acting(wanted.body, wanted.kind)
     share = -(-transitions // len(behaviours))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the policies are tiny
@@ -200,24 +200,25 @@ def _manifest():
     return json.loads(path.read_text())
 
 
-def _behaviours(body):
-    tensors, description = checkpoints.load(_shipped(body))
-    return unpack(tensors, description["behaviours"])
-
-
-def _shipped(body):
+def _acting(body, kind):
+    """The shipped behaviours of `body` that act in sets of this kind."""
     path = ROOT / "data" / "behaviours" / f"{body}.safetensors"
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing; restore it with git, or train the behaviours with "
             f"`python -m ttlib.datasets.behaviours train {body}` and `python -m ttlib.datasets.ship {body} FOLDER`."
         )
-    return path
+    tensors, description = checkpoints.load(path)
+    return [b for b in unpack(tensors, description["behaviours"]) if kind in b.info["sets"]]
 
 
 def _origin(wanted):
     """What a cached file must have been made from to be used."""
-    behaviours = hashlib.sha256(_shipped(wanted.body).read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for part in wanted.parts:
+        for _, tensor in sorted(pack(_acting(wanted.body, part)).items()):
+            digest.update(tensor.numpy().tobytes())
+    behaviours = digest.hexdigest()[:16]
     return {"name": wanted.name, "behaviours": behaviours, "version": VERSION, "seed": SEED, "transitions": TRANSITIONS}
 
 
