@@ -81,7 +81,8 @@ class TrajectoryTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Parameter(torch.empty(layout.transition, vocabulary + 1, width))
-        forbidden = torch.ones(length, length, dtype=torch.bool).triu(1) | layout.is_value(length)
+        values = torch.tensor([layout.is_value(position) for position in range(length)])
+        forbidden = torch.ones(length, length, dtype=torch.bool).triu(1) | values
         self.register_buffer("bias", torch.zeros(length, length).masked_fill(forbidden, -torch.inf), persistent=False)
         self.apply(self._initialise)
         nn.init.normal_(self.head, std=0.02)
@@ -165,26 +166,29 @@ class Segment:
 
 
 @torch.inference_mode()
-def prefill(model, tokens, context=None):
+def prefill(model, tokens, context=None, capacity=None):
     """Read a whole prompt at once.
 
     Args:
         tokens: (rows, T) int64.
         context: (rows, width) or None, as in `TrajectoryTransformer.forward`.
+        capacity: tokens that the segment has room for; just the prompt's when left out.
 
     Returns:
         logits (rows, V + 1) for the token that follows, and the `Segment` of the prompt
         with one group a row and without the reward-to-go tokens, which nothing may attend to.
     """
     length = tokens.shape[1]
-    shown = (~model.layout.is_value(length)).nonzero()[:, 0].to(tokens.device)
-    x, keys, values = model.embed(tokens, context=context), [], []
-    for block in model.blocks:
+    shown = [position for position in range(length) if not model.layout.is_value(position)]
+    segment = Segment.empty(model, len(tokens), capacity or len(shown))
+    segment.filled = len(shown)
+    x = model.embed(tokens, context=context)
+    for layer, block in enumerate(model.blocks):
         x, key, value = block(x, model.bias[:length, :length])
-        keys.append(key[:, :, shown])
-        values.append(value[:, :, shown])
+        segment.keys[layer, :, :, : len(shown)] = key[:, :, shown]
+        segment.values[layer, :, :, : len(shown)] = value[:, :, shown]
     logits = F.linear(model.norm(x[:, -1]), model.head[model.slot_after(length - 1)])
-    return logits, Segment(torch.stack(keys), torch.stack(values), len(shown))
+    return logits, segment
 
 
 @torch.inference_mode()
@@ -201,7 +205,7 @@ def decode_one_token(model, tokens, position, segments, context=None):
     Returns:
         logits (rows, V + 1) for the token that follows.
     """
-    hidden = model.slot_after(position - 1) == model.layout.value_slot
+    hidden = model.layout.is_value(position)
     x = model.embed(tokens[:, None], position, context)
     for layer, block in enumerate(model.blocks):
         query, key, value = block.project(x)

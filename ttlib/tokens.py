@@ -61,10 +61,9 @@ class Layout:
         """Tokens in a sequence of whole transitions, goal included."""
         return self.goal + transitions * self.transition
 
-    def is_value(self, length):
-        """(length,) bool: which positions of a sequence hold a reward-to-go."""
-        slots = (torch.arange(length) - self.goal) % self.transition
-        return (slots == self.value_slot) & (torch.arange(length) >= self.goal) if self.values else slots < 0
+    def is_value(self, position):
+        """Whether `position` of a sequence holds a reward-to-go."""
+        return self.values and position >= self.goal and (position - self.goal) % self.transition == self.value_slot
 
 
 @dataclass

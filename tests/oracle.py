@@ -1,0 +1,67 @@
+"""The slow way, kept as the reference that the fast way is held against.
+
+Every token costs a forward pass over its whole sequence; nothing is cached, nothing
+shared between beams. Only the model's weights and `sample` are common to both.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from ttlib.search import expectation, likeliest, sample
+
+
+def next_logits(model, sequences, keep, context=None):
+    """Logits (rows, V + 1) after sequences (rows, T), cropped as search crops them."""
+    goal, transition = model.layout.goal, model.layout.transition
+    while sequences.shape[1] > model.length:
+        # The first token that had no position began a transition; it was read after the last `keep`.
+        overflow = model.length
+        start = overflow - keep * transition
+        sequences = torch.cat([sequences[:, :goal], sequences[:, start:]], dim=1)
+    with torch.no_grad():
+        return model(sequences, context)[:, -1]
+
+
+def beam_search(model, prompt, steps, beam_width, keep=4):
+    """Algorithm 1 for one prompt (T,), over Python lists."""
+    beams = [((), 0.0)]
+    for _ in range(steps):
+        candidates = []
+        for written, score in beams:
+            sequence = torch.cat([prompt, torch.tensor(written, dtype=torch.int64)])[None]
+            likelihood = F.log_softmax(next_logits(model, sequence, keep)[0], dim=-1)
+            candidates += [((*written, v), score + likelihood[v].item()) for v in range(model.vocabulary)]
+        beams = sorted(candidates, key=lambda candidate: -candidate[1])[:beam_width]
+    return beams
+
+
+def plan_by_return(model, tokenizer, prompt, horizon, beam_width, expand, drop_mass, generator, keep=4, top_k=None):
+    """The return planner for one prompt (T,), every sequence kept whole. Returns sequences and scores, best first."""
+    layout, discount = model.layout, tokenizer.discount
+    sequences, earned, dead = prompt.repeat(beam_width, 1), torch.zeros(beam_width), [False] * beam_width
+    for t in range(horizon):
+        sequences, earned = sequences.repeat_interleave(expand, dim=0), earned.repeat_interleave(expand)
+        for _ in range(layout.action):
+            uniform = torch.rand(len(sequences), generator=generator)
+            token = sample(next_logits(model, sequences, keep), uniform, top_k, drop_mass)
+            sequences = torch.cat([sequences, token[:, None]], dim=1)
+        logits = next_logits(model, sequences, keep)
+        earned = earned + discount**t * expectation(logits, tokenizer, layout.reward)
+        sequences = torch.cat([sequences, likeliest(logits)[:, None]], dim=1)
+        logits = next_logits(model, sequences, keep)
+        scores = earned + discount ** (t + 1) * expectation(logits, tokenizer, layout.value_slot)
+        sequences = torch.cat([sequences, likeliest(logits)[:, None]], dim=1)
+        seen, dead = set(), [parent for parent in dead for _ in range(expand)]
+        for row, sequence in enumerate(sequences.tolist()):
+            dead[row] |= tuple(sequence) in seen
+            seen.add(tuple(sequence))
+        rows = sorted(range(len(scores)), key=lambda row: (dead[row], -scores[row].item()))[:beam_width]
+        best = sorted(rows, key=lambda row: (dead[row], row))
+        sequences, earned, scores, dead = sequences[best], earned[best], scores[best], [dead[row] for row in best]
+        for _ in range(layout.observation if t < horizon - 1 else 0):
+            token = likeliest(next_logits(model, sequences, keep))
+            sequences = torch.cat([sequences, token[:, None]], dim=1)
+    alive = ~torch.tensor(dead)
+    sequences, scores = sequences[alive], scores[alive]
+    order = scores.argsort(descending=True)
+    return sequences[order, len(prompt) :], scores[order]
