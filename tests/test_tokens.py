@@ -77,7 +77,7 @@ def test_windows_equal_the_slow_construction(episodes, values, goal, transitions
     assert len(windows) == len(trajectories)
     tokens, counted = windows.batch(np.arange(len(trajectories)))
     assert tokens.shape == counted.shape == (len(trajectories), tokenizer.layout.length(transitions))
-    value_slots = tokenizer.layout.is_value(tokens.shape[1])
+    value_slots = torch.tensor([tokenizer.layout.is_value(position) for position in range(tokens.shape[1])])
     for start in range(len(trajectories)):
         slow, slow_counted = slow_window(tokenizer, trajectories, start, transitions)
         slow = torch.tensor(slow)
@@ -139,9 +139,11 @@ def test_layout_slots():
     assert (layout.transition, layout.reward, layout.value_slot) == (16, 14, 15)
     assert (layout.observations, layout.actions) == (slice(0, 11), slice(11, 14))
     assert layout.length(10) == 162
-    assert layout.is_value(40).nonzero().flatten().tolist() == [17, 33]
+    assert [position for position in range(40) if layout.is_value(position)] == [17, 33]
     plain = Layout(observation=2, action=2, values=False)
-    assert (plain.transition, plain.value_slot) == (4, None) and not plain.is_value(20).any()
+    assert (plain.transition, plain.value_slot) == (4, None) and not any(
+        plain.is_value(position) for position in range(20)
+    )
 
 
 @pytest.mark.parametrize("values", [True, False])
