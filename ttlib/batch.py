@@ -135,6 +135,7 @@ def run(chapter, preset="quick", root=ROOT):
                 parameters=parameters or None,
                 engine_name="ttlib",
                 kernel_name="python3",
+                language="python",
                 cwd=root / "notebooks",
                 progress_bar=False,
                 execution_timeout=CELL_TIMEOUT.get(preset, LONGEST_CELL),
