@@ -1,7 +1,7 @@
 """The report: tables made from records, for the README and for the end of the batch.
 
 A table stands in the README between `<!-- table:NAME -->` and `<!-- end -->`. NAME is
-`claims/<preset>`, `cost/<preset>`, or `rows/<study>`; what lies between is rewritten.
+`chapters`, `claims/<preset>`, `cost/<preset>`, or `rows/<study>`; what lies between is rewritten.
 """
 
 import argparse
@@ -9,6 +9,8 @@ import json
 import re
 import sys
 from pathlib import Path
+
+import yaml
 
 from ttlib import batch
 from ttlib.paths import ROOT
@@ -30,6 +32,8 @@ def readme(root=ROOT):
 def table(name, root=ROOT):
     """One Markdown table, by the name in its marker."""
     kind, _, which = name.partition("/")
+    if name == "chapters":
+        return _chapters_table(root)
     if kind == "claims":
         records = read_all(which, root)
         claims = [(record["chapter"], claim) for record in records for claim in record["claims"]]
@@ -38,7 +42,18 @@ def table(name, root=ROOT):
         return _cost_table(read_all(which, root))
     if kind == "rows":
         return _rows_table(read(Path(root) / "figures" / "studies" / f"{which}.json"))
-    raise ValueError(f"README.md asks for a table {name!r}; there are claims/<preset>, cost/<preset> and rows/<study>.")
+    there = "chapters, claims/<preset>, cost/<preset> and rows/<study>"
+    raise ValueError(f"README.md asks for a table {name!r}; there are {there}.")
+
+
+def _chapters_table(root):
+    ledger = yaml.safe_load((Path(root) / "figures" / "claims.yaml").read_text(encoding="utf-8"))
+    lines = ["| chapter | what it shows |", "| --- | --- |"]
+    for name, chapter in ledger["chapters"].items():
+        title = f"{name[:2]} {chapter['title']}"
+        link = f"[{title}](notebooks/{name}.ipynb)" if chapter["built"] else f"{title} *(not yet built)*"
+        lines.append(f"| {link} | {chapter['teaches']} |")
+    return "\n".join(lines)
 
 
 def _cost_table(records):
@@ -47,7 +62,8 @@ def _cost_table(records):
     lines = ["| chapter | minutes | peak memory, MiB | device | commit |", "|" + " --- |" * 5]
     for record in records:
         run = record["provenance"]
-        cells = record["chapter"], number_text(run["minutes"]), f"{run['peak_mib']:,}", run["device"], run["commit"]
+        memory = "-" if run["peak_mib"] is None else f"{run['peak_mib']:,}"
+        cells = record["chapter"], f"{run['minutes']:.1f}", memory, run["device"], run["commit"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
