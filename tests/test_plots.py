@@ -10,6 +10,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from ttlib import plots
+from ttlib.envs.rooms import FOUR_ROOMS
 
 
 @pytest.fixture
@@ -26,16 +27,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_saved_figure_lies_in_its_presets_folder_and_has_the_same_bytes_again(
-    ax, folder
-):
+def test_a_saved_figure_lies_in_its_presets_folder_and_has_the_same_bytes_again(ax, folder):
     ax.plot([1, 2], [3, 4])
     path = plots.save(ax.figure, "01_tokenization", "quick", "edges")
     assert path == folder / "figures/quick/01_tokenization-edges.png"
     first = path.read_bytes()
-    assert (
-        plots.save(ax.figure, "01_tokenization", "quick", "edges").read_bytes() == first
-    )
+    assert plots.save(ax.figure, "01_tokenization", "quick", "edges").read_bytes() == first
     assert b"matplotlib" not in first.lower()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -74,6 +71,13 @@ def test_a_path_gets_darker_on_its_way(ax):
     brightness = lines.get_colors()[:, :3].sum(axis=1)
     assert len(brightness) == 3 and (np.diff(brightness) < 0).all()
     assert ax.get_xlim()[1] >= 2
+
+
+def test_the_walls_of_a_map_stand_where_it_is_blocked(ax):
+    plots.rooms(ax, FOUR_ROOMS)
+    points = FOUR_ROOMS.size * np.random.default_rng(0).random((200, 2))
+    drawn = [any(wall.contains_point(ax.transData.transform(p)) for wall in ax.patches) for p in points]
+    assert drawn == FOUR_ROOMS.blocked(points).tolist() and any(drawn)
 
 
 def test_bars_stand_as_high_as_their_means(ax):

@@ -10,6 +10,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.patches import Rectangle
 
 from ttlib.checkpoints import written_atomically
 from ttlib.paths import ROOT
@@ -86,9 +87,7 @@ def loss_curve(ax, history, label=None, smooth=1, color=None):
     loss = np.array([entry["loss"] for entry in history])
     (line,) = ax.plot(tokens, running_mean(loss, smooth), label=label, color=color)
     if smooth > 1:
-        ax.plot(
-            tokens, loss, color=line.get_color(), alpha=0.25, linewidth=0.8, zorder=1
-        )
+        ax.plot(tokens, loss, color=line.get_color(), alpha=0.25, linewidth=0.8, zorder=1)
     ax.set(xlabel="tokens seen (millions)", ylabel="loss (nats per token)")
 
 
@@ -109,13 +108,9 @@ def path(ax, points, goal=None, color=PALETTE[0], start=True, linewidth=2.0):
         start: whether to mark the first position with a circle.
     """
     points = np.asarray(points, dtype=float)
-    fading = LinearSegmentedColormap.from_list(
-        "fading", [mix(color, "white", 0.85), color, mix(color, "black", 0.25)]
-    )
+    fading = LinearSegmentedColormap.from_list("fading", [mix(color, "white", 0.85), color, mix(color, "black", 0.25)])
     pieces = np.stack([points[:-1], points[1:]], axis=1)
-    lines = LineCollection(
-        pieces, cmap=fading, linewidths=linewidth, capstyle="round", zorder=2
-    )
+    lines = LineCollection(pieces, cmap=fading, linewidths=linewidth, capstyle="round", zorder=2)
     lines.set_array(np.linspace(0, 1, len(pieces)))
     ax.add_collection(lines)
     if start:
@@ -138,6 +133,14 @@ def path(ax, points, goal=None, color=PALETTE[0], start=True, linewidth=2.0):
             zorder=4,
         )
     ax.autoscale_view()
+
+
+def rooms(ax, rooms):
+    """The walls of a map (`ttlib.envs.rooms.Rooms`), in its own proportions."""
+    for left, bottom, right, top in rooms.boxes:
+        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, color="0.35", linewidth=0, zorder=1))
+    ax.set(xlim=(0, rooms.size[0]), ylim=(0, rooms.size[1]), aspect="equal")
+    ax.spines[["top", "right"]].set_visible(True)
 
 
 def bars(ax, names, means, errors=None, reference=None, reference_name=""):
@@ -173,6 +176,4 @@ def bars(ax, names, means, errors=None, reference=None, reference_name=""):
 
 def mix(color, other, share):
     """`color` with a share in [0, 1] of `other`, as an RGB tuple."""
-    return tuple(
-        (1 - share) * np.array(to_rgb(color)) + share * np.array(to_rgb(other))
-    )
+    return tuple((1 - share) * np.array(to_rgb(color)) + share * np.array(to_rgb(other)))
