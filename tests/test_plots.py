@@ -44,20 +44,11 @@ def test_a_figure_too_rich_for_git_is_saved_smaller(ax, folder):
 
 
 def test_running_mean_covers_fewer_values_at_the_start():
-    assert plots.running_mean(np.array([1.0, 3.0, 5.0, 7.0]), 2).tolist() == [
-        1.0,
-        2.0,
-        4.0,
-        6.0,
-    ]
+    assert plots.running_mean(np.array([1.0, 3.0, 5.0, 7.0]), 2).tolist() == [1.0, 2.0, 4.0, 6.0]
 
 
 def test_the_loss_curve_counts_tokens_in_millions(ax):
-    plots.loss_curve(
-        ax,
-        [{"tokens": 2_000_000, "loss": 3.0}, {"tokens": 4_000_000, "loss": 1.0}],
-        smooth=2,
-    )
+    plots.loss_curve(ax, [{"tokens": 2_000_000, "loss": 3.0}, {"tokens": 4_000_000, "loss": 1.0}], smooth=2)
     smoothed, raw = ax.lines
     assert smoothed.get_xydata().tolist() == [[2, 3], [4, 2]]
     assert raw.get_xydata().tolist() == [[2, 3], [4, 1]]
@@ -81,13 +72,6 @@ def test_the_walls_of_a_map_stand_where_it_is_blocked(ax):
 
 
 def test_bars_stand_as_high_as_their_means(ax):
-    plots.bars(
-        ax,
-        ["data", "plan"],
-        [10.0, 30.0],
-        [1.0, 2.0],
-        reference=20.0,
-        reference_name="expert",
-    )
+    plots.bars(ax, ["data", "plan"], [10.0, 30.0], [1.0, 2.0], reference=20.0, reference_name="expert")
     assert [bar.get_height() for bar in ax.patches] == [10.0, 30.0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["data", "plan"]

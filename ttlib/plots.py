@@ -61,13 +61,7 @@ def save(fig, chapter, preset, name):
     """
     for dpi in (110, 90, 70, 50, 30):
         picture = io.BytesIO()
-        fig.savefig(
-            picture,
-            format="png",
-            dpi=dpi,
-            facecolor="white",
-            metadata={"Software": None},
-        )
+        fig.savefig(picture, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
         if picture.tell() <= LARGEST_FIGURE:
             break
     path = figure_file(chapter, preset, name)
@@ -114,24 +108,9 @@ def path(ax, points, goal=None, color=PALETTE[0], start=True, linewidth=2.0):
     lines.set_array(np.linspace(0, 1, len(pieces)))
     ax.add_collection(lines)
     if start:
-        ax.plot(
-            *points[0],
-            "o",
-            markersize=6,
-            markerfacecolor="white",
-            markeredgecolor=color,
-            zorder=3,
-        )
+        ax.plot(*points[0], "o", markersize=6, markerfacecolor="white", markeredgecolor=color, zorder=3)
     if goal is not None:
-        ax.plot(
-            *goal,
-            "*",
-            markersize=12,
-            color=PALETTE[1],
-            markeredgecolor="white",
-            markeredgewidth=0.8,
-            zorder=4,
-        )
+        ax.plot(*goal, "*", markersize=13, color=color, markeredgecolor="0.1", markeredgewidth=0.8, zorder=4)
     ax.autoscale_view()
 
 
@@ -151,27 +130,11 @@ def bars(ax, names, means, errors=None, reference=None, reference_name=""):
         reference: a value that all bars are held against.
     """
     colors = [PALETTE[i % len(PALETTE)] for i in range(len(names))]
-    ax.bar(
-        range(len(names)),
-        means,
-        yerr=errors,
-        color=colors,
-        width=0.65,
-        capsize=4,
-        ecolor="0.3",
-    )
+    ax.bar(range(len(names)), means, yerr=errors, color=colors, width=0.65, capsize=4, ecolor="0.3")
     ax.set_xticks(range(len(names)), names)
     if reference is not None:
         ax.axhline(reference, color="0.3", linestyle="--", linewidth=1.2)
-        ax.text(
-            1,
-            reference,
-            reference_name,
-            transform=ax.get_yaxis_transform(),
-            ha="right",
-            va="bottom",
-            fontsize=10,
-        )
+        ax.text(1, reference, reference_name, transform=ax.get_yaxis_transform(), ha="right", va="bottom", fontsize=10)
 
 
 def mix(color, other, share):
