@@ -11,6 +11,7 @@ import pytest
 
 from tests.chapter import NAME, notebook, project
 from ttlib import batch
+from ttlib.paths import ROOT
 
 RUN = [sys.executable, "-m", "ttlib.batch", "run", NAME, "--preset"]
 
@@ -51,6 +52,15 @@ def test_a_wrong_preset_or_chapter_is_named(tmp_path):
     assert not (root / "build").exists()
 
 
+def test_the_committed_parameters_fit_their_chapters():
+    built = batch.chapters()
+    for preset in batch.presets():
+        for chapter in batch.chapters(preset):
+            assert batch.injected(chapter, preset) or preset == "quick"
+        named = {path.stem for path in (ROOT / "notebooks" / preset).glob("*.yaml")}
+        assert named <= set(built), "parameters of a chapter that is not there"
+
+
 def test_a_failing_cell_is_named_and_leaves_neither_output(tmp_path):
     root = project(tmp_path, stop_at="error")
     for output in batch.outputs(NAME, "other", root):
@@ -58,7 +68,7 @@ def test_a_failing_cell_is_named_and_leaves_neither_output(tmp_path):
     with pytest.raises(batch.ChapterFailed) as error:
         batch.run(NAME, "other", root)
     # Cell 2 is the one with the injected parameters.
-    sentence = "05_tiny stopped in code cell 4 of 5 (ValueError: a bin is empty); see build/other/05_tiny.failed.ipynb."
+    sentence = "05_tiny stopped in code cell 4 of 9 (ValueError: a bin is empty); see build/other/05_tiny.failed.ipynb."
     assert str(error.value) == sentence
     assert [path.name for path in (root / "build/other").iterdir()] == ["05_tiny.failed.ipynb"]
     assert json.loads((root / "notebooks/05_tiny.ipynb").read_text()) == notebook()
@@ -103,7 +113,7 @@ def test_a_chapter_that_is_kept_is_cleaned_and_not_run_again(tmp_path):
     root = project(tmp_path)
     assert batch.keep(NAME, root) == []
     kept = json.loads((root / "notebooks/05_tiny.ipynb").read_text())
-    assert [cell.get("execution_count") for cell in kept["cells"]] == [None, 1, 2, 3, 4]
+    assert [cell.get("execution_count") for cell in kept["cells"]] == [None, *range(1, 9)]
     assert "papermill" not in json.dumps(kept) and str(root) not in json.dumps(kept)
     assert kept["cells"][4]["outputs"][0]["text"] == ["seed 0\n"]
     for output in batch.outputs(NAME, "quick", root):

@@ -253,6 +253,9 @@ def main(arguments=None):
         every = [name for only in options.chapters or [None] for name in chapters(options.preset, only)]
         for chapter in every:
             injected(chapter, options.preset)
+        left_out = sorted(set(chapters()) - set(every)) if not options.chapters else []
+        if left_out:
+            print(f"without parameters in notebooks/{options.preset}/, so left out: {', '.join(left_out)}")
         problems = []
         for chapter in every if options.task != "check" else []:
             if options.task == "keep":

@@ -15,6 +15,7 @@ from pathlib import Path
 LARGEST_FILE = 1_000_000  # bytes, outputs included
 CODE_LINES = 450  # a chapter's code without blank lines and comments
 WORDS = 4_000  # a chapter's text
+EXERCISES = 2  # at least
 CHECKED = "nbval-check-output"
 KEPT_TAGS = {"parameters", "exercise", "solution", CHECKED, "nbval-skip", "nbval-raises-exception", "hide-input"}
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -118,9 +119,11 @@ def clean(notebook, root=None):
     for number, cell in enumerate(cells):
         metadata = cell.get("metadata", {})
         kept = {"tags": [tag for tag in tags(cell) if tag in KEPT_TAGS]}
-        kept["jupyter"] = {
-            key: True for key in ("source_hidden", "outputs_hidden") if metadata.get("jupyter", {}).get(key)
-        }
+        folds = {key: True for key in ("source_hidden", "outputs_hidden") if metadata.get("jupyter", {}).get(key)}
+        if "solution" in kept["tags"]:  # folded, and compared, so that it is tested
+            folds["source_hidden"] = True
+            kept["tags"] = ["solution", *(tag for tag in kept["tags"] if tag not in ("solution", CHECKED)), CHECKED]
+        kept["jupyter"] = folds
         cell["metadata"] = {key: value for key, value in kept.items() if value}
         cell["id"] = f"cell-{number:03d}"
         cell["source"] = _lines(text(cell["source"]).strip("\n"))
@@ -213,12 +216,16 @@ def _problems_of_file(path, notebook):
     if None in ids or len(set(ids)) < len(ids):
         found.append("a cell has no id of its own.")
     cells = notebook["cells"]
+    if (exercises := sum("exercise" in tags(cell) for cell in cells)) < EXERCISES:
+        found.append(f"{exercises} cells are tagged exercise, a chapter has at least {EXERCISES}.")
     for number, cell in enumerate(cells):
         following = next((later for later in cells[number + 1 :] if later["cell_type"] == "code"), None)
         if "exercise" in tags(cell) and (following is None or "solution" not in tags(following)):
             found.append(f"the exercise in cell {number} has no code cell tagged solution after it.")
         if "solution" in tags(cell) and not cell["metadata"].get("jupyter", {}).get("source_hidden"):
             found.append(f"the solution in cell {number} is not folded (jupyter.source_hidden).")
+        if "solution" in tags(cell) and CHECKED not in tags(cell):
+            found.append(f"the solution in cell {number} is not compared (tag {CHECKED}).")
     return found
 
 
