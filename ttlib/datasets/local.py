@@ -80,7 +80,7 @@ def load(name):
         return cached
     if len(wanted.parts) > 1:
         return _join([load(f"{wanted.body}-{part}") for part in wanted.parts], wanted)
-    trajectories = collect(wanted)
+    trajectories = collect(wanted, TRANSITIONS)
     check(trajectories, wanted.name)
     keys = ("observations", "actions", "rewards", "terminals", "timeouts")
     tensors = {key: torch.from_numpy(getattr(trajectories, key).copy()) for key in keys}
@@ -88,7 +88,7 @@ def load(name):
     return trajectories
 
 
-def collect(wanted, transitions=TRANSITIONS, seed=SEED, progress=True):
+def collect(wanted, transitions, seed=SEED, progress=True):
     """Let the behaviours of `wanted` act, each for an equal share of `transitions` (to within an episode).
 
     Args:
@@ -159,38 +159,36 @@ def check(trajectories, name):
             )
 
 
-def measure_manifest(body, seeds=6):
-    """Rows of the manifest for `body`: means over `seeds` regenerations and tolerances from their spread.
+def measure_manifest(body, kinds=("medium-replay", "medium", "expert"), seeds=6, transitions=50_000):
+    """Rows of the manifest for `body`: means over collections with `seeds` seeds, tolerances from their spread.
 
-    A tolerance is six standard deviations between seeds, at least 1% of the mean's
-    size: another machine's rounding leads to other episodes of the same policies,
-    which differ from ours as another seed's do.
+    Another machine's rounding soon leads to other episodes of the same policies, so its
+    data differ from ours as another seed's do. A tolerance is six standard deviations
+    between seeds, at least 1% of the mean's size; `transitions` are fewer than a whole
+    set has, which takes less time and makes it wider.
     """
-    rows = {}
-    single = [find(f"{body}-{kind}") for kind, parts in KINDS.items() if len(parts) == 1]
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {w.name: [pool.submit(_measure, w, SEED + number) for number in range(seeds)] for w in single}
-    for wanted in single:
-        runs = [future.result() for future in futures[wanted.name]]
-        mean = {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
-        spread = {key: np.std([run[key] for run in runs], axis=0, ddof=1) for key in runs[0]}
-        tolerance = {key: np.maximum(6 * spread[key], 0.01 * np.abs(mean[key])) for key in mean}
-        rows[wanted.name] = {
-            "env_id": wanted.env_id,
-            "transitions": TRANSITIONS,
-            "seeds": seeds,
-            "mean": {key: np.round(value, 5).tolist() for key, value in mean.items()},
-            "tolerance": {key: np.round(value, 5).tolist() for key, value in tolerance.items()},
-        }
     path = ROOT / "data" / "manifest.json"
-    rows = (_manifest() if path.exists() else {}) | rows
-    with checkpoints.written_atomically(path) as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n")
-    return rows
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        for wanted in [find(f"{body}-{kind}") for kind in kinds]:
+            jobs = [pool.submit(_measure, wanted, transitions, SEED + 1 + number) for number in range(seeds)]
+            runs = [job.result() for job in jobs]
+            mean = {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
+            spread = {key: np.std([run[key] for run in runs], axis=0, ddof=1) for key in runs[0]}
+            tolerance = {key: np.maximum(6 * spread[key], 0.01 * np.abs(mean[key])) for key in mean}
+            row = {
+                "env_id": wanted.env_id,
+                "transitions": TRANSITIONS,
+                "measured": {"seeds": seeds, "transitions": transitions},
+                "mean": {key: np.round(value, 5).tolist() for key, value in mean.items()},
+                "tolerance": {key: np.round(value, 5).tolist() for key, value in tolerance.items()},
+            }
+            rows = (_manifest() if path.exists() else {}) | {wanted.name: row}
+            with checkpoints.written_atomically(path) as temporary:
+                temporary.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _measure(wanted, seed):
-    return statistics(collect(wanted, seed=seed))
+def _measure(wanted, transitions, seed):
+    return statistics(collect(wanted, transitions, seed, progress=False))
 
 
 def _manifest():
@@ -247,9 +245,10 @@ def main():
     parser.add_argument("command", choices=["manifest"])
     parser.add_argument("body", choices=list(RECIPES))
     parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=["medium-replay", "medium", "expert"])
     options = parser.parse_args()
     try:
-        measure_manifest(options.body, options.seeds)
+        measure_manifest(options.body, options.kinds, options.seeds)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
 

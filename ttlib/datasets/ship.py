@@ -49,8 +49,9 @@ def ship(name, runs, out=None, look=10, second_look=40):
         snapshots = unpack(*checkpoints.load(folder / "snapshots.safetensors"))
         _, state = checkpoints.load(folder / "ppo.safetensors")
         index, expert_return = _expert(recipe.env_id, snapshots, look, second_look)
+        steps, minutes = snapshots[-1].info["steps"], state["seconds"] / 60
         found.append(
-            {"folder": folder.name, "expert": index, "return": expert_return, "minutes": state["seconds"] / 60}
+            {"folder": folder.name, "steps": steps, "minutes": minutes, "expert": index, "return": expert_return}
         )
         print(f"{folder.name}: expert at {snapshots[index].info['steps']:,} steps returns {expert_return:.0f}")
         if expert_return == max(run["return"] for run in found):
@@ -74,6 +75,7 @@ def ship(name, runs, out=None, look=10, second_look=40):
             "runs": [
                 {
                     "folder": run["folder"],
+                    "steps": run["steps"],
                     "expert_return": round(run["return"], 1),
                     "minutes": round(run["minutes"], 1),
                     "used": run is best,
