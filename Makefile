@@ -15,7 +15,7 @@ CORES ?= all
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-SNAKEMAKE := $(BIN)/python -m snakemake --cores $(CORES) --rerun-incomplete --quiet all
+SNAKEMAKE := $(BIN)/python -m snakemake --cores $(CORES) --rerun-incomplete --nolock --quiet all
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test test-fast lab report notebooks study

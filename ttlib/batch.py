@@ -202,7 +202,8 @@ class Position:
 
     def _line(self):
         minutes, seconds = divmod(round(time.monotonic() - self.start), 60)
-        return f"{self.chapter}: cell {self.cell} of {self.cells}, {minutes}:{seconds:02d}"
+        where = f"cell {self.cell} of {self.cells}" if self.cells else "starting the kernel"
+        return f"{self.chapter}: {where}, {minutes}:{seconds:02d}"
 
     def _clear(self):
         return "\r\x1b[K" if self.live else ""
