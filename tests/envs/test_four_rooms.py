@@ -88,7 +88,7 @@ def test_no_move_passes_through_a_wall(name, seed, scale):
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), length=st.sampled_from([0.5, 5.0, 50.0]))
-def test_long_moves_stop_at_the_first_wall(seed, length):
+def test_long_moves_do_not_jump_over_walls(seed, length):
     rng = np.random.default_rng(seed)
     starts = MAZE.sample(rng, 50)
     ends = MAZE.move(starts, rng.normal(scale=length, size=(50, 2)))
@@ -97,13 +97,28 @@ def test_long_moves_stop_at_the_first_wall(seed, length):
     assert in_map(MAZE, ends)
 
 
-def test_a_move_into_a_wall_stops_at_its_face_and_does_not_slide():
-    starts = np.array([[4.0, 4.0], [4.0, 4.0], [1.0, 9.0]])
-    ends = FOUR_ROOMS.move(starts, np.array([[2.0, 0.0], [2.0, 0.5], [0.0, 3.0]]))
-    np.testing.assert_allclose(ends, [[4.9, 4.0], [4.9, 4.225], [1.0, 10.0]], atol=1e-5)
+def test_a_move_into_a_wall_slides_along_it():
+    starts = np.array([[4.0, 4.0], [4.0, 4.0], [1.0, 9.0], [4.0, 0.5]])
+    ends = FOUR_ROOMS.move(starts, np.array([[2.0, 0.0], [2.0, 0.5], [0.0, 3.0], [1.0, -0.8]]))
+    np.testing.assert_allclose(ends, [[4.9, 4.0], [4.9, 4.5], [1.0, 10.0], [4.9, 0.0]], atol=1e-5)
     # On the face: into the wall nothing moves, away from it everything does, and so it does along it.
     again = FOUR_ROOMS.move(ends[[0, 0, 0]], np.array([[0.3, 0.0], [-0.3, 0.1], [0.0, -0.4]]))
     np.testing.assert_allclose(again, [[4.9, 4.0], [4.6, 4.1], [4.9, 3.6]], atol=1e-5)
+
+
+def test_sliding_does_not_cut_corners():
+    # It meets the wall below the doorway and slides up to its edge, but not through it.
+    end = FOUR_ROOMS.move([4.85, 1.8], [0.3, 0.3])
+    np.testing.assert_allclose(end, [4.9, 2.1], atol=1e-5)
+    # A thin post beside the straight line from start to end: there the move ends where it met the wall.
+    rooms = Rooms(size=(4, 4), walls=(((2, 0), (2, 3)), ((1.45, 1.0), (1.55, 1.0))), thickness=0.1)
+    rng = np.random.default_rng(0)
+    starts = np.clip(rng.normal([1.5, 1.0], 0.3, size=(4000, 2)), 0, 4)
+    starts = starts[~rooms.blocked(starts)]
+    ends = rooms.move(starts, rng.normal(size=starts.shape))
+    assert rooms.visible(starts, ends).all()
+    shares = np.linspace(0, 1, 500)[:, None, None]
+    assert not in_wall(rooms, (starts * (1 - shares) + ends * shares).reshape(-1, 2)).any()
 
 
 def test_no_slit_between_walls_that_only_touch():

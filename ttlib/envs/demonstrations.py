@@ -32,7 +32,7 @@ class Walker:
     heading: float = 0.3
     memory: float = 0.7
     pace: tuple = (0.85, 0.1)
-    clearance: tuple = (0.1, 0.5)
+    clearance: tuple = (0.2, 0.5)
 
     def prepare(self, goals, rng):
         """Choose each episode's waypoints for its goal (E, 2); `rng` is used from here on."""

@@ -23,8 +23,8 @@ PURPOSES = ("demonstrations", "validation", "evaluation")
 def step(rooms, positions, actions):
     """Next positions (E, 2) after `actions` (E, 2) in `positions` (E, 2) of the map `rooms`.
 
-    An action longer than 1 is shortened to 1, and moves by `STEP` times it. A move stops at the
-    first wall; it does not slide.
+    An action longer than 1 is shortened to 1, and moves by `STEP` times it. At a wall the move
+    slides, see `Rooms.move`.
     """
     actions = np.asarray(actions, dtype=float)
     length = np.linalg.norm(actions, axis=-1, keepdims=True)

@@ -117,23 +117,32 @@ class Rooms:
         return ((x > boxes[:, 0]) & (x < boxes[:, 2]) & (y > boxes[:, 1]) & (y < boxes[:, 3])).any(axis=-1)
 
     def move(self, points, steps):
-        """Go from `points` by `steps`, both (..., 2), as far as the first wall.
+        """Go from `points` by `steps`, both (..., 2), as far as the walls allow.
 
-        A move that meets a wall ends there: it does not slide along it. The position returned
-        is never in a wall, and no segment from a position to the next one passes through a wall.
+        A move that meets a wall slides: the part of it that points into the wall is lost, the
+        part along the wall goes on to the next wall. Where that would lead around a corner, so
+        that the straight line from start to end were not free, the move ends where it met the wall.
         """
-        p, d = np.asarray(points, dtype=float), np.asarray(steps, dtype=float)
+        points, steps = np.asarray(points, dtype=float), np.asarray(steps, dtype=float)
+        met, along = self._straight(points, steps)
+        end, _ = self._straight(met, along)
+        return np.where(self.visible(points, end)[..., None], end, met)
+
+    def _straight(self, p, d):
+        """Where a straight move (..., 2) first meets a wall, and what is left of it along that wall's face."""
         enter, leave = _crossings(p, d, self.obstacles)
         hits = (enter < leave) & (leave > 0) & (enter < 1)
-        share = np.where(hits, enter, 1.0).min(axis=-1, initial=1.0)[..., None]
+        share = np.where(hits, enter, 1.0).min(axis=-1)[..., None]
         stop = p + np.maximum(share, 0) * d
         # Put the coordinate that met the wall exactly onto its face, against rounding.
         box = self.obstacles[np.where(hits, enter, np.inf).argmin(axis=-1)]
         with np.errstate(divide="ignore", invalid="ignore"):
             face = np.where(d > 0, box[..., :2], box[..., 2:])
             when = np.where(d == 0, -np.inf, (face - p) / d)
-        stop = np.where((share < 1) & (when == when.max(axis=-1, keepdims=True)), face, stop)
-        return np.where(self.blocked(stop)[..., None], p, stop)
+        meets = (share < 1) & (when == when.max(axis=-1, keepdims=True))
+        stop = np.where(meets, face, stop)
+        stop = np.where(self.blocked(stop)[..., None], p, stop)
+        return stop, np.where(meets, 0.0, (1 - np.clip(share, 0, 1)) * d)
 
     def visible(self, starts, ends):
         """Whether the segment from `starts` to `ends`, both (..., 2) in the map, is free; it may touch a wall."""
