@@ -288,6 +288,8 @@ def _check(model, prompt, keep):
             f"{model.transitions}; keep at most {model.transitions - 1}."
         )
     if prompt.shape[1] < max(layout.goal, 1):
-        raise ValueError(f"the prompt has {prompt.shape[1]} tokens; it needs the goal's {layout.goal} and at least one.")
+        raise ValueError(
+            f"the prompt has {prompt.shape[1]} tokens; it needs the goal's {layout.goal} and at least one."
+        )
     if prompt.shape[1] > model.length:
         raise ValueError(f"the prompt has {prompt.shape[1]} tokens, the model reads at most {model.length}; crop it.")

@@ -7,6 +7,7 @@ Each slot has its own bins and, in the model, its own range of the vocabulary. T
 token V, which no bin has, stands in every slot of what follows after an episode's end.
 """
 
+from copy import copy
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -169,6 +170,14 @@ class TokenWindows:
     def __len__(self):
         return len(self.tokens)
 
+    def to(self, device):
+        """The same windows, cut on `device`."""
+        moved = copy(self)
+        for name in ("tokens", "end", "terminal", "goal"):
+            value = getattr(self, name)
+            setattr(moved, name, None if value is None else value.to(device))
+        return moved
+
     def batch(self, starts):
         """Windows that begin at the steps `starts` (B,).
 
@@ -176,8 +185,8 @@ class TokenWindows:
             tokens: (B, goal + transitions * transition) int64.
             counted: the same shape, bool: which tokens are to be predicted. The goal is given, so is not.
         """
-        starts = torch.as_tensor(starts)
-        steps = starts[:, None] + torch.arange(self.transitions)
+        starts = torch.as_tensor(starts, device=self.end.device)
+        steps = starts[:, None] + torch.arange(self.transitions, device=starts.device)
         inside = steps < self.end[starts, None]
         tokens = self.tokens[steps.clamp(max=len(self.tokens) - 1)].long()
         tokens = torch.where(inside[..., None], tokens, self.stop).flatten(1)

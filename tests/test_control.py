@@ -1,0 +1,144 @@
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from tests.models import random_model, random_tokenizer
+from ttlib.control import LikelihoodController, ReturnController, evaluate
+from ttlib.search import beam_search
+from ttlib.tokens import Layout
+
+
+class Line(gymnasium.Env):
+    """A point on a line: moves by its action, is paid its position, ends as a terminal past 1."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = float(self.np_random.uniform(-1, 0)) if not options else options["place"]
+        self.steps = 0
+        return self.observation(), {}
+
+    def observation(self):
+        return np.array([self.place, self.steps], dtype=np.float32)
+
+    def step(self, action):
+        self.place += float(action[0])
+        self.steps += 1
+        return self.observation(), self.place, self.place > 1, self.steps >= 12, {}
+
+
+class Constant:
+    """A controller that always acts alike, and notes which rows it is asked for."""
+
+    def __init__(self, action):
+        self.action, self.batches = action, []
+
+    def reset(self, episodes):
+        self.batches = []
+
+    def act(self, observations):
+        self.batches.append(len(observations))
+        return np.full((len(observations), 1), self.action, dtype=np.float32)
+
+    def observe(self, rewards):
+        assert len(rewards) == self.batches[-1]
+
+    def drop(self, going):
+        assert len(going) == self.batches[-1] and not going.all()
+
+
+def test_evaluate_sums_rewards_and_tells_terminals_from_timeouts():
+    places = [{"place": 0.75}, {"place": -20.0}, {"place": 0.25}]
+    controller = Constant(0.5)
+    rollouts = evaluate(Line, controller, 3, seed=0, options=places)
+    assert rollouts.lengths.tolist() == [1, 12, 2]
+    assert rollouts.terminals.tolist() == [True, False, True]
+    np.testing.assert_allclose(rollouts.returns, [1.25, sum(-20 + 0.5 * k for k in range(1, 13)), 0.75 + 1.25])
+    assert controller.batches == [3, 2, *[1] * 10]
+    assert [len(run["observations"]) for run in rollouts.episodes] == [2, 13, 3]
+
+
+def test_episodes_are_seeded_one_by_one():
+    first = evaluate(Line, Constant(0.0), 3, seed=5, max_steps=2)
+    second = evaluate(Line, Constant(0.0), 2, seed=6, max_steps=2)
+    np.testing.assert_array_equal(first.returns[1:], second.returns)
+    assert len(set(first.returns.tolist())) == 3
+
+
+def test_recorded_has_the_state_before_each_step_and_after_the_last():
+    rollouts = evaluate(Line, Constant(0.5), 1, 0, record=lambda env: env.place, options=[{"place": 0.0}])
+    assert rollouts.episodes[0]["recorded"].tolist() == [0.0, 0.5, 1.0, 1.5]
+
+
+def controllers(**settings):
+    values, plain = Layout(2, 1), Layout(2, 1, values=False)
+    return [
+        ReturnController(random_model(values), random_tokenizer(values), 3, 4, **settings),
+        LikelihoodController(random_model(plain), random_tokenizer(plain), 3, 4, **settings),
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_same_seeds_give_the_same_rollouts(which):
+    once, again = (evaluate(Line, controllers(context=2)[which], 3, seed=0) for _ in range(2))
+    np.testing.assert_array_equal(once.returns, again.returns)
+
+
+def test_the_prompt_holds_the_last_transitions_as_they_happened():
+    controller = controllers(context=3)[0]
+    prompts = []
+    search = controller.search
+    controller.search = lambda prompt: prompts.append(prompt) or search(prompt)
+    run = evaluate(Line, controller, 1, seed=0, options=[{"place": -9.0}]).episodes[0]
+    bins = controller.tokenizer.bins
+    for step, prompt in enumerate(prompts):
+        first = max(0, step - 2)
+        assert prompt.shape[1] == (step - first) * 5 + 2
+        for place, past in enumerate(range(first, step)):
+            row = np.concatenate([run["observations"][past], run["actions"][past], [run["rewards"][past]]])
+            expected = bins.encode(row.astype(np.float32), slice(0, 4))
+            assert torch.equal(prompt[0, place * 5 : place * 5 + 4], expected)
+        assert torch.equal(prompt[0, -2:], bins.encode(run["observations"][step], slice(0, 2)))
+
+
+def test_plan_every_enacts_several_actions_of_a_plan():
+    controller = controllers(plan_every=3)[1]
+    plans = []
+    search = controller.search
+    controller.search = lambda prompt: plans.append(search(prompt)) or plans[-1]
+    run = evaluate(Line, controller, 1, seed=0, max_steps=6, options=[{"place": -50.0}]).episodes[0]
+    assert len(plans) == 2
+    slots = [0, 3, 6]
+    for number, plan in enumerate(plans):
+        expected = controller.tokenizer.bins.decode(plan.tokens[0, 0, slots][:, None], slice(2, 3))
+        np.testing.assert_array_equal(run["actions"][3 * number : 3 * number + 3], expected)
+
+
+def test_a_goal_stands_in_front_of_the_prompt():
+    layout = Layout(2, 1, values=False, goal=2)
+    model, tokenizer = random_model(layout), random_tokenizer(layout)
+    goals = np.array([[0.5, -0.5], [1.0, 1.0]], dtype=np.float32)
+    controller = LikelihoodController(model, tokenizer, 1, 4, goals=goals)
+    controller.reset(2)
+    observations = np.zeros((2, 2), dtype=np.float32)
+    actions = controller.act(observations)
+    prompt = torch.cat([tokenizer.bins.encode(goals, slice(0, 2)), tokenizer.bins.encode(observations, slice(0, 2))], 1)
+    best = beam_search(model, prompt, 1, 4).tokens[:, 0]
+    np.testing.assert_array_equal(actions, tokenizer.bins.decode(best, slice(2, 3)))
+
+
+def test_what_does_not_fit_is_refused():
+    layout = Layout(2, 1)
+    model, tokenizer = random_model(layout, transitions=6), random_tokenizer(layout)
+    with pytest.raises(ValueError, match="context of 7"):
+        ReturnController(model, tokenizer, 3, 4, context=7)
+    with pytest.raises(ValueError, match="4 actions"):
+        ReturnController(model, tokenizer, 3, 4, plan_every=4)
+    with pytest.raises(ValueError, match="without goals"):
+        ReturnController(model, tokenizer, 3, 4, goals=np.zeros((1, 2)))
+    other = Layout(3, 1)
+    with pytest.raises(ValueError, match="3 observation"):
+        evaluate(Line, ReturnController(random_model(other), random_tokenizer(other), 2, 2), 1, seed=0)

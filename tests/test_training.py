@@ -1,0 +1,203 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.models import random_model
+from ttlib import checkpoints
+from ttlib.model import TrajectoryTransformer, dropout
+from ttlib.tokens import Layout, Tokenizer, TokenWindows
+from ttlib.training import Settings, slot_weights, token_losses, train, window_order
+from ttlib.trajectories import Trajectories
+
+
+def toy_windows(steps=400, goal=0):
+    rng = np.random.default_rng(0)
+    terminals = np.zeros(steps, dtype=bool)
+    terminals[39::40] = True
+    walk = np.cumsum(rng.normal(size=(steps, 2)), axis=0)
+    data = Trajectories(walk, rng.normal(size=(steps, 1)), rng.normal(size=steps), terminals, np.zeros(steps, bool))
+    return TokenWindows(Tokenizer.fit(data, bins=10, goal=goal), data, transitions=4)
+
+
+def toy_model(windows, seed=0, probability=0.1):
+    torch.manual_seed(seed)
+    return TrajectoryTransformer(windows.layout, 10, 4, layers=2, heads=2, width=16, dropout=probability)
+
+
+def settings(**changes):
+    defaults = {"tokens": 19 * 8 * 12, "batch": 8, "microbatch": 4, "log_every": 2, "save_every": 4, "bf16": False}
+    return Settings(**(defaults | changes))
+
+
+def test_the_loss_is_the_likelihood_of_each_token():
+    layout = Layout(2, 1)
+    model = random_model(layout)
+    tokens = torch.randint(20, (3, model.length))
+    losses = token_losses(model, tokens)
+    with torch.no_grad():
+        logits = model(tokens)
+    for row, position in [(0, 0), (1, 4), (2, 27)]:
+        expected = -F.log_softmax(logits[row, position], dim=-1)[tokens[row, position + 1]]
+        torch.testing.assert_close(losses[row, position], expected)
+
+
+def test_action_tokens_weigh_more():
+    weights = slot_weights(Layout(2, 1, goal=1), 11, 5.0)  # goal, s s a r R, s s a r R
+    assert weights.tolist() == [1, 1, 5, 1, 1, 1, 1, 5, 1, 1]
+
+
+def test_every_window_is_seen_once_an_epoch():
+    seen = torch.cat([window_order(10, 4, step, seed=1) for step in range(5)])
+    assert sorted(seen[:10].tolist()) == sorted(seen[10:].tolist()) == list(range(10))
+    assert seen[:10].tolist() != seen[10:].tolist()
+
+
+def test_the_rate_rises_falls_and_stays():
+    s = Settings(tokens=1000, warmup=0.1, learning_rate=1.0)
+    assert s.rate(0) == 0
+    assert s.rate(100) == pytest.approx(1.0)
+    assert s.rate(550) == pytest.approx(0.55)
+    assert s.rate(1000) == s.rate(5000) == pytest.approx(0.1)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    dropped = dropout(torch.ones(999, 1001), 0.1, training=True)
+    assert torch.isclose((dropped == 0).float().mean(), torch.tensor(0.1), atol=1e-3)
+    assert torch.isclose(dropped.mean(), torch.tensor(1.0), atol=2e-3)
+    neighbours = (dropped[:, 1:] == 0) & (dropped[:, :-1] == 0)
+    assert torch.isclose(neighbours.float().mean(), torch.tensor(0.01), atol=1e-3)
+    assert torch.equal(dropout(torch.ones(5), 0.1, training=False), torch.ones(5))
+
+
+def test_training_learns_and_microbatches_do_not_change_it():
+    windows = toy_windows()
+    curves = []
+    for microbatch in (0, 2):
+        model = toy_model(windows, probability=0.0)
+        curves.append(train(model, windows, settings(microbatch=microbatch, tokens=19 * 8 * 40, learning_rate=1e-2)))
+    first, second = ([row["loss"] for row in curve] for curve in curves)
+    np.testing.assert_allclose(first, second, rtol=1e-3)
+    assert first[-1] < 0.9 * first[0]
+    assert len(curves[0][-1]["slots"]) == 5
+
+
+def test_tokens_that_do_not_count_do_not_matter():
+    windows = toy_windows()
+    windows.terminal = torch.zeros_like(windows.terminal)  # now all that follows an end is only filling
+    models = []
+    for stop in (10, 3):
+        windows.stop = stop
+        models.append(toy_model(windows, probability=0.0))
+        train(models[-1], windows, settings())
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        if one is not models[0].embedding.weight:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
+    windows = toy_windows()
+    train(toy_model(windows), windows, settings(), tmp_path)
+    with pytest.raises(ValueError, match="other settings"):
+        train(toy_model(windows), windows, settings(seed=5), tmp_path)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
+    windows = toy_windows()
+    whole = toy_model(windows)
+    train(whole, windows, settings(bf16=True))
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(step):
+        def on_log(row):
+            if row["step"] >= step:
+                raise Stop
+
+        return on_log
+
+    for step in (2, 6, 10):  # the second stop falls between two checkpoints
+        with pytest.raises(Stop):
+            train(toy_model(windows), windows, settings(bf16=True), tmp_path, stop_at(step))
+    resumed = toy_model(windows, seed=9)
+    curve = train(resumed, windows, settings(bf16=True), tmp_path)
+    assert [row["step"] for row in curve] == [2, 4, 6, 8, 10, 12]
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+SCRIPT = """
+import sys, torch
+from tests.test_training import settings, toy_model, toy_windows
+from ttlib.training import train
+torch.set_num_threads(1)
+windows = toy_windows()
+model = toy_model(windows)
+print("started", flush=True)
+train(model, windows, settings(tokens=19 * 8 * 400), sys.argv[1])
+"""
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(tmp_path):
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE)
+
+    assert start(tmp_path / "whole").wait() == 0
+    rng, kills = np.random.default_rng(), 0
+    for _ in range(20):
+        process = start(tmp_path / "killed")
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.05, 1.0) if kills < 3 else 0)
+        if kills < 3:
+            process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        kills += 1
+    assert process.returncode == 0
+    assert kills > 0
+    whole, _ = checkpoints.load(tmp_path / "whole" / "training.safetensors")
+    killed, _ = checkpoints.load(tmp_path / "killed" / "training.safetensors")
+    assert whole.keys() == killed.keys()
+    for name in whole:
+        assert torch.equal(whole[name], killed[name]), name
+
+
+PARALLEL = """
+import json, sys, torch
+import torch.distributed as dist
+from tests.test_training import settings, toy_model, toy_windows
+from ttlib.training import train
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+windows = toy_windows()
+curve = train(toy_model(windows, probability=0.0), windows, settings(microbatch=2))
+if dist.get_rank() == 0:
+    print("CURVE", json.dumps([row["loss"] for row in curve]))
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_have_the_loss_of_one(tmp_path):
+    windows = toy_windows()
+    alone = [row["loss"] for row in train(toy_model(windows, probability=0.0), windows, settings())]
+    script = tmp_path / "parallel.py"
+    script.write_text(PARALLEL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*command, str(script)], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in run.stdout.splitlines() if line.startswith("CURVE")]
+    np.testing.assert_allclose(json.loads(lines[0].removeprefix("CURVE")), alone, rtol=1e-4)

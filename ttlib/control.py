@@ -1,0 +1,218 @@
+"""Control: plan, enact the first action, look again (section 3).
+
+A controller keeps the last transitions of every episode as tokens, searches on from
+there, and enacts the best plan's first action, or its first few. `evaluate` runs it in
+many environments in lock step, so that all of their plans are one batch.
+"""
+
+from dataclasses import dataclass, field
+
+import gymnasium
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ttlib import search
+
+
+class Controller:
+    """Receding-horizon control; subclasses say how a plan is found.
+
+    Args:
+        model, tokenizer: a trained pair.
+        context: transitions in the prompt, the current one included.
+        plan_every: actions enacted from each plan; 1 plans at every step.
+        goals: (E, goal) what each episode is to reach, for a layout with a goal.
+
+    Raises:
+        ValueError: a prompt of this length does not fit the model, goals are missing, or more
+            actions are to be enacted than a plan has.
+    """
+
+    def __init__(self, model, tokenizer, horizon, beam_width, context=5, plan_every=1, goals=None):
+        layout = tokenizer.layout
+        if not 1 <= context <= model.transitions:
+            raise ValueError(f"a context of {context} transitions does not fit this model's {model.transitions}.")
+        if not 1 <= plan_every <= horizon:
+            raise ValueError(f"of a plan of {horizon} transitions, {plan_every} actions cannot be enacted.")
+        if bool(layout.goal) != (goals is not None):
+            raise ValueError("this model needs goals." if layout.goal else "this model was trained without goals.")
+        self.model, self.tokenizer, self.horizon, self.beam_width = model, tokenizer, horizon, beam_width
+        self.context, self.plan_every, self.goals = context, plan_every, goals
+        self.keep_transitions = min(4, model.transitions - 1)
+
+    def reset(self, episodes):
+        """Forget everything; `episodes` new ones begin."""
+        device, layout = self.model.head.device, self.tokenizer.layout
+        self.past = torch.empty(episodes, 0, layout.transition, dtype=torch.int64, device=device)
+        self.goal = torch.empty(episodes, 0, dtype=torch.int64, device=device)
+        if layout.goal:
+            goals = torch.as_tensor(np.asarray(self.goals, dtype=np.float32)).to(device)
+            if goals.shape != (episodes, layout.goal):
+                raise ValueError(
+                    f"{episodes} episodes need goals of shape {(episodes, layout.goal)}, not {tuple(goals.shape)}."
+                )
+            self.goal = self.tokenizer.bins.encode(goals, slice(0, layout.goal))
+        self.waiting = torch.empty(episodes, 0, layout.action, dtype=torch.int64, device=device)
+        self.plan = None
+
+    def act(self, observations):
+        """Actions (E, M) float32 for observations (E, N), both numpy arrays."""
+        bins, layout = self.tokenizer.bins, self.tokenizer.layout
+        seen = bins.encode(torch.as_tensor(observations, device=self.model.head.device), layout.observations)
+        if self.waiting.shape[1] == 0:
+            past = self.past[:, self.past.shape[1] - min(self.context - 1, self.past.shape[1]) :]
+            self.plan = self.search(torch.cat([self.goal, past.flatten(1), seen], dim=1))
+            starts = torch.arange(self.plan_every, device=seen.device)[:, None] * layout.transition
+            slots = starts + torch.arange(layout.action, device=seen.device)
+            self.waiting = self.plan.tokens[:, 0, slots]
+        chosen, self.waiting = self.waiting[:, 0], self.waiting[:, 1:]
+        self.latest = torch.cat([seen, chosen], dim=1)
+        return bins.decode(chosen, layout.actions).cpu().numpy()
+
+    def observe(self, rewards):
+        """Take in the rewards (E,) of the actions just enacted."""
+        transition = self.latest
+        if self.tokenizer.layout.values:
+            # What R will be nobody knows; its token is never attended to, so that any will do.
+            rewards = torch.as_tensor(np.asarray(rewards, dtype=np.float32), device=transition.device)[:, None]
+            slot = self.tokenizer.layout.reward
+            reward = self.tokenizer.bins.encode(rewards, slice(slot, slot + 1))
+            transition = torch.cat([transition, reward, torch.zeros_like(reward)], dim=1)
+        self.past = torch.cat([self.past, transition[:, None]], dim=1)[:, -self.context :]
+
+    def drop(self, going):
+        """Forget the episodes that ended; `going` (E,) bool says which go on."""
+        going = torch.as_tensor(going, device=self.past.device)
+        self.past, self.goal, self.waiting = self.past[going], self.goal[going], self.waiting[going]
+
+    def search(self, prompt):
+        """A `Plan` for prompts (E, T)."""
+        raise NotImplementedError
+
+
+class LikelihoodController(Controller):
+    """Enacts the likeliest plan: imitation, or goal reaching where the layout has a goal."""
+
+    def search(self, prompt):
+        steps = self.horizon * self.tokenizer.layout.transition - self.tokenizer.layout.observation
+        if self.horizon == 1:
+            steps = self.tokenizer.layout.action
+        return search.beam_search(self.model, prompt, steps, self.beam_width, self.keep_transitions)
+
+
+class ReturnController(Controller):
+    """Enacts the plan with the largest predicted return.
+
+    Args (beside `Controller`'s):
+        expand, top_k, drop_mass: see `ttlib.search.plan_by_return`.
+        seed: of the sampled actions.
+    """
+
+    def __init__(self, *args, expand=2, top_k=None, drop_mass=0.6, seed=0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.settings, self.seed = {"expand": expand, "top_k": top_k, "drop_mass": drop_mass}, seed
+
+    def reset(self, episodes):
+        super().reset(episodes)
+        self.generator = torch.Generator(self.model.head.device).manual_seed(self.seed)
+
+    def search(self, prompt):
+        return search.plan_by_return(
+            self.model,
+            self.tokenizer,
+            prompt,
+            self.horizon,
+            self.beam_width,
+            keep=self.keep_transitions,
+            generator=self.generator,
+            **self.settings,
+        )
+
+
+@dataclass
+class Rollouts:
+    """What a controller did.
+
+    Attributes:
+        returns, lengths: (E,) undiscounted return and steps of each episode.
+        terminals: (E,) bool, whether it ended by a terminal.
+        episodes: one dict each: observations (L + 1, N), actions (L, M), rewards (L,), and
+            `recorded`, what `record` gave before each step and after the last.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    terminals: np.ndarray
+    episodes: list = field(repr=False)
+
+
+def evaluate(make_env, controller, episodes, seed, max_steps=None, record=None, options=None):
+    """Run `controller` in `episodes` environments in lock step; episode i is reset with seed + i.
+
+    Args:
+        make_env: an environment id, or a function that makes a gymnasium environment.
+        controller: anything with reset, act, observe and drop.
+        max_steps: stop after so many steps even where the environment would go on.
+        record: function of an unwrapped environment, called at each step, such as
+            `lambda env: env.data.qpos.copy()` for drawing.
+        options: one dict of reset options an episode.
+
+    Returns:
+        `Rollouts`.
+
+    Raises:
+        ValueError: the environment's dimensions do not fit the controller's model.
+    """
+    envs = [gymnasium.make(make_env) if isinstance(make_env, str) else make_env() for _ in range(episodes)]
+    _check_fit(envs[0], controller)
+    resets = [env.reset(seed=seed + i, options=options[i] if options else None) for i, env in enumerate(envs)]
+    observation = np.stack([first for first, _ in resets])
+    runs = [
+        {"observations": [first], "actions": [], "rewards": [], "recorded": [], "terminal": False}
+        for first, _ in resets
+    ]
+    going = np.arange(episodes)
+    controller.reset(episodes)
+    progress = tqdm(total=max_steps, unit="step", mininterval=1, leave=False, disable=None)
+    while len(going):
+        actions = controller.act(observation)
+        rewards, ended, following = np.zeros(len(going)), np.zeros(len(going), dtype=bool), []
+        for row, number in enumerate(going):
+            run, env = runs[number], envs[number]
+            if record:
+                run["recorded"].append(record(env.unwrapped))
+            seen, rewards[row], terminal, truncated, _ = env.step(actions[row])
+            following.append(seen)
+            run["observations"].append(seen)
+            run["actions"].append(actions[row])
+            run["rewards"].append(rewards[row])
+            run["terminal"] = bool(terminal)
+            ended[row] = terminal or truncated or len(run["rewards"]) == max_steps
+            if record and ended[row]:
+                run["recorded"].append(record(env.unwrapped))
+        controller.observe(rewards)
+        observation = np.stack(following)
+        if ended.any():
+            controller.drop(~ended)
+            observation, going = observation[~ended], going[~ended]
+        progress.set_postfix(going=len(going), refresh=False)
+        progress.update()
+    progress.close()
+    for env in envs:
+        env.close()
+    for run in runs:
+        for key in ("observations", "actions", "rewards", "recorded"):
+            run[key] = np.array(run[key])
+    return Rollouts(
+        np.array([run["rewards"].sum() for run in runs]),
+        np.array([len(run["rewards"]) for run in runs]),
+        np.array([run["terminal"] for run in runs]),
+        runs,
+    )
+
+
+def _check_fit(env, controller):
+    tokenizer = getattr(controller, "tokenizer", None)
+    if tokenizer:
+        tokenizer.check(env.observation_space.shape[0], env.action_space.shape[0])

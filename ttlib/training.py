@@ -1,0 +1,350 @@
+"""Training: the likelihood of trajectories, token by token (section 2, equation 2).
+
+    python -m ttlib.training --dataset local:hopper-medium-replay --tokens 100e6 --out model.safetensors
+    torchrun --nproc-per-node 8 -m ttlib.training ...
+
+What a step does depends on the seed and the step's number only: which windows it
+sees and which units dropout hides are drawn from generators made of both. A run that
+was killed therefore goes on from its last checkpoint and ends with the same weights,
+bit for bit, as one that was not.
+"""
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from ttlib import checkpoints
+from ttlib.datasets import load
+from ttlib.model import TrajectoryTransformer, save_model
+from ttlib.paths import ROOT
+from ttlib.tokens import Tokenizer, TokenWindows
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the defaults are the reference code's where it and we agree.
+
+    Attributes:
+        tokens: to train on; a window of 10 Hopper transitions counts 159.
+        batch: windows an update, over all processes.
+        microbatch: windows a pass; small ones stay in a CPU's cache. 0: the whole batch at once.
+        learning_rate: after the warm-up; falls along a cosine to `floor` of itself, and stays there.
+        warmup: share of the tokens over which the learning rate rises from 0.
+        weight_decay: on matrices only, not on biases, norms, embeddings or positions.
+        clip: largest norm of the gradient.
+        action_weight: weight of an action token in the loss; all others weigh 1.
+        bf16: run matrix products in bfloat16.
+        seed: of data order and dropout.
+        log_every, save_every: updates between lines of the curve, and between checkpoints.
+    """
+
+    tokens: float = 1e6
+    batch: int = 64
+    microbatch: int = 16
+    learning_rate: float = 6e-4
+    floor: float = 0.1
+    warmup: float = 0.05
+    betas: tuple = (0.9, 0.95)
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    action_weight: float = 5.0
+    bf16: bool = True
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 500
+
+    def __post_init__(self):
+        if self.save_every % self.log_every:
+            raise ValueError(f"save_every, {self.save_every}, must be a multiple of log_every, {self.log_every}.")
+
+    def rate(self, seen):
+        """The learning rate once `seen` tokens have been trained on."""
+        rise = min(1.0, seen / max(self.warmup * self.tokens, 1))
+        way = min(1.0, max(0.0, seen / self.tokens - self.warmup) / (1 - self.warmup))
+        return self.learning_rate * rise * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * way)) / 2)
+
+
+def token_losses(model, tokens, context=None):
+    """Cross-entropy (B, T - 1) of each token after the first, given those before it, in nats.
+
+    Args:
+        tokens: (B, T) int64.
+        context: (B, width) or None, see `TrajectoryTransformer.forward`.
+    """
+    logits = model(tokens[:, :-1], context)
+    return F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none").view(
+        len(tokens), -1
+    )
+
+
+def slot_weights(layout, length, action_weight):
+    """(length - 1,) weight in the loss of each token after the first."""
+    slots = (torch.arange(1, length) - layout.goal) % layout.transition
+    is_action = (slots >= layout.actions.start) & (slots < layout.actions.stop)
+    return 1.0 + (action_weight - 1.0) * is_action
+
+
+def window_order(count, batch, step, seed):
+    """(batch,) which of `count` windows update `step` sees: shuffled anew each time all have been seen."""
+    positions = torch.arange(step * batch, (step + 1) * batch)
+    epochs, places = positions // count, positions % count
+    chosen = torch.empty(batch, dtype=torch.int64)
+    for epoch in epochs.unique().tolist():
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        now = epochs == epoch
+        chosen[now] = torch.randperm(count, generator=generator)[places[now]]
+    return chosen
+
+
+def make_optimizer(model, settings):
+    """AdamW with weight decay on matrices only."""
+    decayed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    decayed.add("head")
+    groups = [
+        {"params": [p for n, p in model.named_parameters() if n in decayed], "weight_decay": settings.weight_decay},
+        {"params": [p for n, p in model.named_parameters() if n not in decayed], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+
+def train(model, windows, settings, folder=None, on_log=None):
+    """Train `model` on `windows`, on the device it is on.
+
+    Under torchrun each process takes its share of every batch and the gradients are
+    averaged (DDP); the loss is the one a single process would have.
+
+    Args:
+        model: `TrajectoryTransformer`, changed in place.
+        windows: `TokenWindows`.
+        settings: `Settings`.
+        folder: where to keep `training.safetensors`, or None to keep nothing. A run that is
+            found there is resumed.
+        on_log: called with each row of the curve.
+
+    Returns:
+        The curve: a list of {"step", "tokens", "rate", "seconds" since the row before, "loss", "slots": loss
+        of each slot}.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, another model or other data.
+        OSError: a checkpoint could not be written; the one before is untouched.
+    """
+    device, layout = model.head.device, model.layout
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if settings.batch % world:
+        raise ValueError(f"a batch of {settings.batch} cannot be shared evenly by {world} processes.")
+    windows = windows.to(device)
+    optimizer = make_optimizer(model, settings)
+    run = {
+        "settings": asdict(settings) | {"betas": list(settings.betas)},
+        "model": model.size(),
+        "windows": len(windows),
+    }
+    state_file = Path(folder) / "training.safetensors" if folder else None
+    step, curve = _resume(state_file, run, model, optimizer)
+    parallel = DistributedDataParallel(model) if world > 1 else model
+
+    length = layout.length(windows.transitions)
+    updates = math.ceil(settings.tokens / (settings.batch * (length - 1)))
+    weights = slot_weights(layout, length, settings.action_weight).to(device)
+    by_slot = torch.zeros(2, length - 1, device=device)  # sums of losses, and how many tokens were counted
+    began = time.monotonic()
+    model.train()
+    while step < updates:
+        rate = settings.rate(step * settings.batch * (length - 1))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        chosen = window_order(len(windows), settings.batch, step, settings.seed)[rank::world].to(device)
+        by_slot += _accumulate_gradients(parallel, windows, chosen, weights, settings, step, world)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if step % settings.log_every == 0 or step == updates:
+            seen, seconds = step * settings.batch * (length - 1), round(time.monotonic() - began, 2)
+            row = {"step": step, "tokens": seen, "rate": rate, "seconds": seconds}
+            curve.append(row | _mean_losses(by_slot, weights, layout))
+            by_slot.zero_()
+            began = time.monotonic()
+            if on_log and rank == 0:
+                on_log(curve[-1])
+        if state_file and rank == 0 and (step % settings.save_every == 0 or step == updates):
+            _save(state_file, run | {"step": step, "curve": curve}, model, optimizer)
+    model.eval()
+    return curve
+
+
+def _accumulate_gradients(model, windows, chosen, weights, settings, step, world):
+    """One update's gradients: of the weighted loss averaged over all counted tokens of all processes."""
+    tokens, counted = windows.batch(chosen)
+    counted = counted[:, 1:]
+    total = counted.sum()
+    if world > 1:
+        dist.all_reduce(total)
+    rank = dist.get_rank() if world > 1 else 0
+    torch.manual_seed((settings.seed * 1_000_003 + step) * 1024 + rank)  # dropout
+    by_slot = torch.zeros(2, len(weights), device=tokens.device)
+    size = settings.microbatch or len(tokens)
+    parts = list(zip(tokens.split(size), counted.split(size), strict=True))
+    for number, (part, mask) in enumerate(parts, start=1):
+        last = number == len(parts)
+        with contextlib.nullcontext() if world == 1 or last else model.no_sync():
+            with torch.autocast(tokens.device.type, torch.bfloat16, enabled=settings.bf16):
+                losses = token_losses(model, part) * mask
+            # DDP averages over processes, so that the sum over all tokens needs `world` once more.
+            ((losses * weights).sum() * world / total).backward()
+        by_slot += torch.stack([losses.detach().sum(dim=0), mask.sum(dim=0)])
+    if world > 1:
+        dist.all_reduce(by_slot)
+    return by_slot
+
+
+def _mean_losses(by_slot, weights, layout):
+    """{"loss": weighted mean, "slots": mean of each slot} from sums and counts (2, length - 1) at each position."""
+    slots = (torch.arange(1, len(weights) + 1) - layout.goal) % layout.transition
+    losses, counts = by_slot.cpu()
+    per_slot = [float(losses[slots == s].sum() / counts[slots == s].sum()) for s in range(layout.transition)]
+    return {"loss": float((losses * weights.cpu()).sum() / counts.sum()), "slots": per_slot}
+
+
+def held_out_losses(model, windows, starts):
+    """Mean cross-entropy (slots,) in nats of each slot over the windows that begin at `starts`, without dropout."""
+    windows = windows.to(model.head.device)
+    by_slot = 0
+    with torch.no_grad():
+        for some in torch.as_tensor(starts).split(64):
+            tokens, counted = windows.batch(some.to(model.head.device))
+            losses, mask = token_losses(model, tokens), counted[:, 1:]
+            by_slot = by_slot + torch.stack([(losses * mask).sum(dim=0), mask.sum(dim=0)])
+    return torch.tensor(_mean_losses(by_slot, torch.ones(by_slot.shape[1]), model.layout)["slots"])
+
+
+def _save(path, description, model, optimizer):
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": tensor for name, tensor in moments.items()}
+    checkpoints.save(path, tensors, description)
+
+
+def _resume(path, run, model, optimizer):
+    """Load the run that `path` holds, if it is there: (step, curve)."""
+    if path is None or not path.exists():
+        return 0, []
+    tensors, description = checkpoints.load(path)
+    changed = [key for key in run if description.get(key) != run[key]]
+    if changed:
+        raise ValueError(
+            f"{path} holds a run with other {' and '.join(changed)}; choose another folder, or delete that one."
+        )
+    state = optimizer.state_dict()
+    for key in tensors:
+        kind, _, name = key.partition("/")
+        if kind == "adam":
+            index, _, moment = name.partition("/")
+            state["state"].setdefault(int(index), {})[moment] = tensors[key]
+    model.load_state_dict({key.removeprefix("model/"): t for key, t in tensors.items() if key.startswith("model/")})
+    optimizer.load_state_dict(state)
+    return description["step"], description["curve"]
+
+
+def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None):
+    """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
+
+    Args:
+        dataset: a name for `ttlib.datasets.load`.
+        out: the checkpoint to write; its training state lies in `folder`, by default a cache named after it.
+        settings: `Settings`.
+        size: keyword arguments of `TrajectoryTransformer` (layers, heads, width, dropout).
+        tokens: keyword arguments of `Tokenizer.fit`.
+
+    Returns:
+        model, tokenizer, curve.
+    """
+    from ttlib import records
+
+    trajectories = load(dataset)
+    tokenizer = Tokenizer.fit(trajectories, **tokens)
+    windows = TokenWindows(tokenizer, trajectories, transitions)
+    torch.manual_seed(settings.seed)
+    model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
+    length = tokenizer.layout.length(transitions) - 1
+    main_process = not dist.is_initialized() or dist.get_rank() == 0
+    progress = tqdm(total=int(settings.tokens), unit="tok", unit_scale=True, mininterval=1, disable=not main_process)
+
+    def show(row):
+        progress.update(row["tokens"] - progress.n)
+        progress.set_postfix(loss=f"{row['loss']:.3f}")
+
+    folder = folder or ROOT / "data/cache/training" / Path(out).stem
+    curve = train(model, windows, settings, folder, show)
+    if main_process:
+        about = {
+            "dataset": dataset,
+            "env_id": trajectories.env_id,
+            "fingerprint": trajectories.fingerprint(),
+            "command": "python -m ttlib.training " + " ".join(sys.argv[1:]),
+            "commit": records.commit(),
+            "device": records.device(),
+            "settings": asdict(settings),
+            "tokens": curve[-1]["step"] * settings.batch * length,
+            "minutes": round(sum(row["seconds"] for row in curve) / 60, 1),
+            "curve": curve[:: max(1, len(curve) // 200)],
+        }
+        save_model(out, model, tokenizer, about)
+    return model, tokenizer, curve
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Train a Trajectory Transformer and write its checkpoint.")
+    parser.add_argument("--dataset", required=True, help="such as local:hopper-medium-replay")
+    parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
+    parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    for name, default in (("tokens", 1e8), ("batch", 64), ("microbatch", 16), ("learning-rate", 6e-4), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    for name, default in (("transitions", 10), ("layers", 4), ("heads", 4), ("width", 128), ("bins", 100), ("goal", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--method", default="quantile", help="discretizer: quantile or uniform")
+    parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
+    parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
+    parser.add_argument("--float32", action="store_true", help="no bfloat16")
+    options = parser.parse_args()
+    settings = Settings(
+        tokens=options.tokens,
+        batch=options.batch,
+        microbatch=options.microbatch if options.device == "cpu" else 0,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        bf16=not options.float32,
+    )
+    size = {name: getattr(options, name) for name in ("layers", "heads", "width")}
+    tokens = {name: getattr(options, name) for name in ("bins", "method", "goal", "terminal_reward")}
+    tokens["values"] = not options.no_values
+    device = options.device
+    if "RANK" in os.environ:  # started by torchrun
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        device = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
+    try:
+        train_from_scratch(
+            options.dataset, options.out, settings, size, tokens, options.transitions, device, options.folder
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
