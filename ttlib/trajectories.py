@@ -85,9 +85,8 @@ class Trajectories:
         terminals[ends] = [bool(np.atleast_1d(episode["terminal"])[-1]) for episode in episodes]
         timeouts = np.zeros_like(terminals)
         timeouts[ends] = ~terminals[ends]
-        joined = {
-            key: np.concatenate([episode[key] for episode in episodes]) for key in ("observations", "actions", "rewards")
-        }
+        keys = ("observations", "actions", "rewards")
+        joined = {key: np.concatenate([episode[key] for episode in episodes]) for key in keys}
         return cls(**joined, terminals=terminals, timeouts=timeouts, name=name, env_id=env_id)
 
     def __len__(self):
@@ -183,4 +182,5 @@ def _check_finite(t):
     for key in ("observations", "actions", "rewards"):
         bad = np.argwhere(~np.isfinite(getattr(t, key)))
         if len(bad):
-            raise ValueError(f"{key} holds {len(bad)} values that are not finite, the first at {tuple(bad[0].tolist())}.")
+            first = tuple(bad[0].tolist())
+            raise ValueError(f"{key} holds {len(bad)} values that are not finite, the first at {first}.")
