@@ -77,7 +77,7 @@ def test_a_failing_cell_is_named_and_leaves_neither_output(tmp_path):
 def test_a_chapter_that_is_killed_leaves_nothing_half_written_and_runs_again(tmp_path):
     root = project(tmp_path, stop_at="long", seed=7)
     with subprocess.Popen([*RUN, "other"], cwd=root, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not ran(root) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)

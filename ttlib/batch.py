@@ -138,6 +138,7 @@ def run(chapter, preset="quick", root=ROOT):
                 language="python",
                 cwd=root / "notebooks",
                 progress_bar=False,
+                start_timeout=300,
                 execution_timeout=CELL_TIMEOUT.get(preset, LONGEST_CELL),
                 on_cell=position.at,
                 extra_arguments=["--log-level=CRITICAL"],  # what the kernel says about itself
