@@ -21,7 +21,8 @@ import torch
 from tqdm import tqdm
 
 from ttlib import checkpoints
-from ttlib.datasets.behaviours import RECIPES, pack, unpack
+from ttlib.datasets.behaviours import RECIPES
+from ttlib.datasets.policies import pack, unpack
 from ttlib.datasets.rollouts import rollout
 from ttlib.paths import ROOT
 from ttlib.trajectories import Trajectories
@@ -52,7 +53,7 @@ class LocalSet:
 
 
 def names():
-    """The names of all local sets that behaviours exist for, as `load` takes them."""
+    """The names of the sets that behaviours collect, without the family `local:`."""
     return [f"{body}-{kind}" for body in RECIPES for kind in KINDS]
 
 
@@ -60,7 +61,7 @@ def find(name):
     """The `LocalSet` called `name`, e.g. "hopper-medium"; ValueError if there is none."""
     body, _, kind = name.partition("-")
     if body not in RECIPES or kind not in KINDS:
-        raise ValueError(f"there is no local data set {name!r}; there are {', '.join(names())}.")
+        raise ValueError(f"there is no local data set {name!r}; there are {', '.join([*names(), 'four-rooms'])}.")
     return LocalSet(body, kind, RECIPES[body].env_id)
 
 

@@ -24,7 +24,8 @@ import torch
 from tqdm import tqdm
 
 from ttlib import checkpoints
-from ttlib.datasets.behaviours import RECIPES, pack, unpack
+from ttlib.datasets.behaviours import RECIPES
+from ttlib.datasets.policies import pack, unpack
 from ttlib.datasets.rollouts import mean_return, rollout
 from ttlib.datasets.scores import normalized_score
 from ttlib.paths import ROOT
