@@ -59,7 +59,11 @@ class RandomActions:
         return actions * self.rng.integers(0, 2, size=actions.shape)
 
     def observe(self, rewards):
-        pass
+        assert len(rewards) == self.episodes
+
+    def drop(self, going):
+        assert len(going) == self.episodes
+        self.episodes = going.sum()
 
 
 class TowardGoal(RandomActions):
@@ -70,6 +74,10 @@ class TowardGoal(RandomActions):
 
     def act(self, observations):
         return (self.goals - observations) / STEP
+
+    def drop(self, going):
+        super().drop(going)
+        self.goals = self.goals[going]
 
 
 @pytest.mark.parametrize("name", MAPS)

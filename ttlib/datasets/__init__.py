@@ -23,9 +23,9 @@ def load(name):
     """
     family, _, rest = str(name).partition(":")
     if name == "local:four-rooms":
-        from ttlib.envs.four_rooms import collect
+        from ttlib.envs.demonstrations import collect
 
-        return collect(200_000, seed=0)
+        return collect()
     if family == "local":
         from ttlib.datasets import local
 

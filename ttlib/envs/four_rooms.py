@@ -126,17 +126,14 @@ class Paths:
 
     Attributes:
         positions: (T + 1, E, 2) where each episode was; it stays where it reached its goal.
-        actions: (T, E, 2) what was asked for, zero after the goal.
         lengths: (E,) steps taken.
         reached: (E,) bool.
-        starts, goals: (E, 2).
+        goals: (E, 2).
     """
 
     positions: np.ndarray
-    actions: np.ndarray
     lengths: np.ndarray
     reached: np.ndarray
-    starts: np.ndarray
     goals: np.ndarray
 
     def path(self, episode):
@@ -151,32 +148,33 @@ class Paths:
         """
         walked = np.linalg.norm(np.diff(self.positions, axis=0), axis=-1).sum(axis=0)
         rest = np.linalg.norm(self.goals - self.positions[-1], axis=-1)
-        return np.where(self.reached, (walked + rest) / rooms.shortest(self.starts, self.goals), np.inf)
+        return np.where(self.reached, (walked + rest) / rooms.shortest(self.positions[0], self.goals), np.inf)
 
 
 def rollout(controller, rooms, starts, goals, max_steps=MAX_STEPS):
     """Run one episode from each of `starts` (E, 2) until it reaches its goal (E, 2); all of them in one batch.
 
     Args:
-        controller: has `reset(episodes)`, `act(observations (E, 2))` -> actions (E, 2) and
-            `observe(rewards (E,))`; what it knows of the goals was given to it before.
+        controller: such as `ttlib.control.LikelihoodController`; what it knows of the goals was
+            given to it before. Episodes that have ended are dropped from it.
 
     Returns:
         `Paths`.
     """
-    position = rooms.check(starts, "start").astype(np.float32).astype(float)
+    positions = [rooms.check(starts, "start").astype(np.float32).astype(float)]
     goals = rooms.check(goals, "goal")
-    done, lengths = reached(rooms, position, goals), np.zeros(len(position), dtype=int)
-    positions, taken = [position], []
-    controller.reset(len(position))
-    while not done.all() and len(taken) < max_steps:
-        actions = np.where(done[:, None], 0.0, np.asarray(controller.act(position.astype(np.float32)), dtype=float))
-        position = step(rooms, position, actions)
-        lengths += ~done
-        newly = ~done & reached(rooms, position, goals)
-        done |= newly
-        positions.append(position)
-        taken.append(actions)
-        controller.observe(newly.astype(np.float32))
-    actions = np.array(taken).reshape(len(taken), len(position), 2)
-    return Paths(np.array(positions), actions, lengths, done, np.array(positions[0]), goals)
+    done, lengths = reached(rooms, positions[0], goals), np.zeros(len(goals), dtype=int)
+    controller.reset(len(goals))
+    if done.any():
+        controller.drop(~done)
+    while not done.all() and len(positions) <= max_steps:
+        going, here = np.flatnonzero(~done), positions[-1].copy()
+        here[going] = step(rooms, here[going], controller.act(here[going].astype(np.float32)))
+        positions.append(here)
+        lengths[going] += 1
+        ended = reached(rooms, here[going], goals[going])
+        controller.observe(ended.astype(np.float32))
+        if ended.any():
+            controller.drop(~ended)
+            done[going[ended]] = True
+    return Paths(np.array(positions), lengths, done, goals)
