@@ -11,6 +11,7 @@ bit for bit, as one that was not.
 
 import argparse
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -101,10 +102,14 @@ def window_order(count, batch, step, seed):
     epochs, places = positions // count, positions % count
     chosen = torch.empty(batch, dtype=torch.int64)
     for epoch in epochs.unique().tolist():
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         now = epochs == epoch
-        chosen[now] = torch.randperm(count, generator=generator)[places[now]]
+        chosen[now] = _epoch_order(count, seed, epoch)[places[now]]
     return chosen
+
+
+@functools.lru_cache(maxsize=2)  # kept, since shuffling a large data set takes as long as an update of a small model
+def _epoch_order(count, seed, epoch):
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
 def make_optimizer(model, settings):
@@ -315,6 +320,7 @@ def main():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     for name, default in (("transitions", 10), ("layers", 4), ("heads", 4), ("width", 128), ("bins", 100), ("goal", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--method", default="quantile", help="discretizer: quantile or uniform")
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
@@ -328,7 +334,7 @@ def main():
         seed=options.seed,
         bf16=not options.float32,
     )
-    size = {name: getattr(options, name) for name in ("layers", "heads", "width")}
+    size = {name: getattr(options, name) for name in ("layers", "heads", "width", "dropout")}
     tokens = {name: getattr(options, name) for name in ("bins", "method", "goal", "terminal_reward")}
     tokens["values"] = not options.no_values
     device = options.device
