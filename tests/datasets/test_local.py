@@ -1,14 +1,16 @@
 """Local data sets: collected, checked, cached; on a body with behaviours made up here."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from ttlib import checkpoints
-from ttlib.datasets import load, local, ship
-from ttlib.datasets.behaviours import RECIPES, Behaviour, pack
+from ttlib.datasets import datasheet, load, local, ship
+from ttlib.datasets.behaviours import RECIPES
+from ttlib.datasets.policies import Behaviour, pack
 from ttlib.datasets.rollouts import mean_return, rollout
 from ttlib.datasets.scores import normalized_score
 
@@ -20,33 +22,51 @@ def behaviour(seed, sets=(), **info):
     return Behaviour(weights, torch.zeros(11), torch.ones(11), torch.full((3,), -1.0), {"sets": list(sets)} | info)
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """A project folder with three made-up hopper behaviours, small sets and their manifest."""
+STEPS = 300
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The files of a project with three made-up hopper behaviours: small sets and their manifest."""
+    folder = tmp_path_factory.mktemp("project")
     kept = [behaviour(0, ["medium-replay"]), behaviour(1, ["medium-replay", "medium"]), behaviour(2, ["expert"])]
-    path = tmp_path / "data" / "behaviours" / "hopper.safetensors"
-    checkpoints.save(path, pack(kept), {"behaviours": [b.info for b in kept]})
-    monkeypatch.setattr(local, "ROOT", tmp_path)
-    monkeypatch.setattr(local, "TRANSITIONS", 600)
+    for one in kept:
+        one.info |= {"steps": 1000, "measured_return": 12.3}
+    run = {"folder": "hopper-7", "steps": 9000, "minutes": 1.5, "expert_return": 12.3, "used": True}
+    provenance = {"train": "TRAIN", "ship": "SHIP", "runs": [run], "device": "cpu"}
+    description = {"behaviours": [b.info for b in kept], "recipe": {"env_id": "Hopper-v5"}, "provenance": provenance}
+    checkpoints.save(folder / "data" / "behaviours" / "hopper.safetensors", pack(kept), description)
     manifest = {}
-    for kind in ("expert", "medium", "medium-replay"):
-        measured = local.statistics(local.collect(local.find(f"hopper-{kind}"), 600, progress=False))
-        tolerance = {key: (np.abs(value) * 0.01 + 1e-4).tolist() for key, value in measured.items()}
-        manifest[f"hopper-{kind}"] = {"transitions": 600, "mean": measured, "tolerance": tolerance}
-    (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "ROOT", folder)
+        for kind in ("expert", "medium", "medium-replay"):
+            measured = local.statistics(local.collect(local.find(f"hopper-{kind}"), STEPS, progress=False))
+            tolerance = {key: (np.abs(value) * 0.01 + 1e-4).tolist() for key, value in measured.items()}
+            manifest[f"hopper-{kind}"] = {"transitions": STEPS, "mean": measured, "tolerance": tolerance}
+    (folder / "data" / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def root(project, tmp_path, monkeypatch):
+    """A copy of the project that the tests may spoil."""
+    shutil.copytree(project / "data", tmp_path / "data")
+    monkeypatch.setattr(local, "ROOT", tmp_path)
+    monkeypatch.setattr(datasheet, "ROOT", tmp_path)
+    monkeypatch.setattr(local, "TRANSITIONS", STEPS)
     return tmp_path
 
 
 def test_collected_once_and_then_read_from_the_cache(root, monkeypatch):
     first = load("local:hopper-medium-replay")
-    assert len(first) >= 600 and (first.name, first.env_id) == ("local:hopper-medium-replay", "Hopper-v5")
+    assert len(first) >= STEPS and (first.name, first.env_id) == ("local:hopper-medium-replay", "Hopper-v5")
     monkeypatch.setattr(local, "collect", lambda *args: pytest.fail("it is cached"))
     assert load("local:hopper-medium-replay").fingerprint() == first.fingerprint()
 
 
 def test_the_same_seed_gives_the_same_data(root):
     wanted = local.find("hopper-medium")
-    first, again, other = (local.collect(wanted, 300, seed=seed, progress=False) for seed in (3, 3, 4))
+    first, again, other = (local.collect(wanted, STEPS, seed=seed, progress=False) for seed in (3, 3, 4))
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
 
 
@@ -106,6 +126,17 @@ def test_missing_files_are_named(root):
 def test_unknown_names_are_refused_with_a_list(name):
     with pytest.raises(ValueError, match="there is no (local )?data set .*hopper-medium"):
         load(name)
+
+
+def test_the_datasheet_says_what_was_measured(root):
+    text = datasheet.write().read_text()
+    for kind in local.KINDS:
+        trajectories = load(f"local:hopper-{kind}")
+        row = next(line for line in text.splitlines() if line.startswith(f"| local:hopper-{kind} |"))
+        assert f"{len(trajectories):,}" in row and f"{trajectories.returns.mean():.0f} ± " in row
+        assert f"{normalized_score('Hopper-v5', trajectories.returns.mean()):.1f}" in row
+        assert trajectories.fingerprint() in text
+    assert "Run hopper-7: 9,000 steps" in text and "TRAIN" in text and "SHIP" in text
 
 
 def test_rollouts_keep_episodes_whole():
