@@ -110,7 +110,7 @@ def read(path, name="", env_id="", jumps=False):
                     "use a -v2 set (the -v0 files of the locomotion tasks have no timeouts)."
                 )
             arrays = {key: _read(file[key], path) for key in KEYS}
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises depends on where the damage lies
         raise ValueError(
             f"{path} is not a whole HDF5 file ({error}); delete it and run the same command to download it again."
         ) from error
