@@ -50,7 +50,7 @@ class Beams:
         self.written = self.position = length
         logits, self.shared = prefill(model, prompt, context)
         self.logits = logits.repeat_interleave(width, dim=0)
-        self.own = Segment.empty(model, rows, min(steps, model.length))
+        self.own, self.spare = (Segment.empty(model, rows, model.length) for _ in range(2))
 
     def append(self, tokens):
         """Write one token a row, (rows,), and read it."""
@@ -66,10 +66,11 @@ class Beams:
     def reorder(self, parents):
         """Row i goes on from what row parents[i] has written; parents (rows,) stay within an environment."""
         self.tokens[:, : self.written] = self.tokens[parents, : self.written]
-        filled = self.own.filled
-        for layer in range(self.model.layers):
-            for stored in (self.own.keys[layer], self.own.values[layer]):
-                stored[:, :, :filled] = stored[parents, :, :filled]
+        filled = self.spare.filled = self.own.filled
+        for old, new in ((self.own.keys, self.spare.keys), (self.own.values, self.spare.values)):
+            for layer in range(self.model.layers):
+                torch.index_select(old[layer, :, :, :filled], 0, parents, out=new[layer, :, :, :filled])
+        self.own, self.spare = self.spare, self.own
 
     def adopt(self, parents, chosen, children, tokens, logits):
         """Go on from `chosen` (rows,) of a larger set of continuations of `parents` (rows,).

@@ -11,6 +11,7 @@ bit for bit, as one that was not.
 
 import argparse
 import contextlib
+import ctypes
 import functools
 import math
 import os
@@ -123,6 +124,19 @@ def make_optimizer(model, settings):
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
+def keep_freed_memory():
+    """Ask the C library to keep freed blocks instead of handing them back to the kernel.
+
+    A step frees and takes the same large blocks again and again, and on a CPU the page faults
+    cost more than a tenth of it. Where there is no glibc this does nothing.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 2**30)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+
+
 def train(model, windows, settings, folder=None, on_log=None):
     """Train `model` on `windows`, on the device it is on.
 
@@ -150,6 +164,8 @@ def train(model, windows, settings, folder=None, on_log=None):
     if settings.batch % world:
         raise ValueError(f"a batch of {settings.batch} cannot be shared evenly by {world} processes.")
     windows = windows.to(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     optimizer = make_optimizer(model, settings)
     run = {
         "settings": asdict(settings) | {"betas": list(settings.betas)},
