@@ -23,8 +23,9 @@ def toy_windows(steps=400, goal=0):
     rng = np.random.default_rng(0)
     terminals = np.zeros(steps, dtype=bool)
     terminals[39::40] = True
-    walk = np.cumsum(rng.normal(size=(steps, 2)), axis=0)
-    data = Trajectories(walk, rng.normal(size=(steps, 1)), rng.normal(size=steps), terminals, np.zeros(steps, bool))
+    angle = 0.3 * np.arange(steps)  # something that can be learnt, beside rewards and actions that cannot
+    circle = np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    data = Trajectories(circle, rng.normal(size=(steps, 1)), rng.normal(size=steps), terminals, np.zeros(steps, bool))
     return TokenWindows(Tokenizer.fit(data, bins=10, goal=goal), data, transitions=4)
 
 
@@ -87,8 +88,9 @@ def test_training_learns_and_microbatches_do_not_change_it():
         curves.append(train(model, windows, settings(microbatch=microbatch, tokens=19 * 8 * 40, learning_rate=1e-2)))
     first, second = ([row["loss"] for row in curve] for curve in curves)
     np.testing.assert_allclose(first, second, rtol=1e-3)
-    assert first[-1] < 0.9 * first[0]
-    assert len(curves[0][-1]["slots"]) == 5
+    before, after = curves[0][0]["slots"], curves[0][-1]["slots"]
+    assert len(after) == 5
+    assert after[1] < 0.7 * before[1]  # the second coordinate follows from the first
 
 
 def test_tokens_that_do_not_count_do_not_matter():
