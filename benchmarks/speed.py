@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 from ttlib import model as model_module
 from ttlib.discretize import Bins
+from ttlib.loss import slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer
 from ttlib.search import expectation, likeliest, plan_by_return, sample
 from ttlib.tokens import Layout, Tokenizer
-from ttlib.training import Settings, keep_freed_memory, make_optimizer, slot_weights, token_losses
+from ttlib.training import Settings, keep_freed_memory, make_optimizer
 
 HOPPER = Layout(observation=11, action=3)
 

@@ -53,9 +53,3 @@ def broken():
 def test_an_exercise_answers_with_a_sentence_and_never_raises(capsys, check, line):
     assert teaching.exercise(check) is None  # a value would be shown under the cell
     assert capsys.readouterr().out.startswith(line)
-
-
-def test_progress_is_silent_where_nobody_looks(capsys):
-    assert list(teaching.progress(range(3), label="training")) == [0, 1, 2]
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from tests.models import random_model
 from ttlib import checkpoints
+from ttlib.loss import slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, dropout
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
-from ttlib.training import Settings, slot_weights, token_losses, train, window_order
+from ttlib.training import Settings, train, window_order
 from ttlib.trajectories import Trajectories
 
 

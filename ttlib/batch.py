@@ -16,7 +16,7 @@ import yaml
 
 from ttlib import notebooks
 from ttlib.paths import ROOT
-from ttlib.records import peak_mib
+from ttlib.provenance import peak_mib
 
 CELL_TIMEOUT = {"quick": 900}  # seconds that one cell may take
 LONGEST_CELL = 7 * 24 * 3600  # ... in every other preset

@@ -97,6 +97,29 @@ def load(path):
     return tensors, description
 
 
+def run_tensors(model, optimizer):
+    """What a run needs to go on, as named tensors: the model's weights and the optimizer's moments."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": torch.as_tensor(tensor) for name, tensor in moments.items()}
+    return tensors
+
+
+def restore_run(tensors, model, optimizer):
+    """Put what `run_tensors` gave back into a model and an optimizer of the same kind."""
+    state = optimizer.state_dict()
+    for name, tensor in part(tensors, "adam/").items():
+        index, moment = name.split("/")
+        state["state"].setdefault(int(index), {})[moment] = tensor
+    model.load_state_dict(part(tensors, "model/"))
+    optimizer.load_state_dict(state)
+
+
+def part(tensors, prefix):
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _checksum(tensors):
     digest = hashlib.sha256()
     for name in sorted(tensors):

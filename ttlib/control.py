@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import gymnasium
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ttlib import search
+from ttlib.progress import progress
 
 
 class Controller:
@@ -174,7 +174,7 @@ def evaluate(make_env, controller, episodes, seed, max_steps=None, record=None, 
     ]
     going = np.arange(episodes)
     controller.reset(episodes)
-    progress = tqdm(total=max_steps, unit="step", mininterval=1, leave=False, disable=None)
+    bar = progress(total=max_steps, label="steps")
     while len(going):
         actions = controller.act(observation)
         rewards, ended, following = np.zeros(len(going)), np.zeros(len(going), dtype=bool), []
@@ -196,9 +196,9 @@ def evaluate(make_env, controller, episodes, seed, max_steps=None, record=None, 
         if ended.any():
             controller.drop(~ended)
             observation, going = observation[~ended], going[~ended]
-        progress.set_postfix(going=len(going), refresh=False)
-        progress.update()
-    progress.close()
+        bar.set_postfix(going=len(going), refresh=False)
+        bar.update()
+    bar.close()
     for env in envs:
         env.close()
     for run in runs:

@@ -282,7 +282,6 @@ def load_model(path, device="cpu"):
         raise ValueError(f"{path} holds no Trajectory Transformer.")
     tokenizer = Tokenizer.restore(tensors["edges"], description["tokenizer"])
     model = TrajectoryTransformer(Layout(**description["tokenizer"]["layout"]), **description["model"])
-    weights = {name.removeprefix("model/"): t.float() for name, t in tensors.items() if name.startswith("model/")}
-    model.load_state_dict(weights)
+    model.load_state_dict({name: weight.float() for name, weight in checkpoints.part(tensors, "model/").items()})
     tokenizer.bins = tokenizer.bins.to(device)
     return model.to(device).eval(), tokenizer, description["about"]

@@ -7,16 +7,14 @@ machine to machine, so a band comes from several seeds, and an exact value is no
 asked for.
 """
 
-import hashlib
 import json
 import math
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ttlib.paths import ROOT
+from ttlib.provenance import commit, describe_device, lock_hash, peak_mib
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class Record:
             "lock": lock_hash(),
             "seeds": list(self.seeds),
             "datasets": dict(self.datasets),
-            "device": device(),
+            "device": describe_device(),
             "torch": torch.__version__,
             "minutes": round((time.monotonic() - self.started) / 60, 2),
             "peak_mib": peak_mib(),
@@ -211,55 +209,6 @@ def _edge_text(edge, infinity):
 
 def _get(claim, key):
     return claim[key] if isinstance(claim, dict) else getattr(claim, key)
-
-
-# Where a run comes from.
-
-
-def commit(root=None):
-    """The commit that ran, with `+changes` where `ttlib` differed from it; "unknown" without git."""
-    root = Path(root or ROOT)
-    head = _git(root, "rev-parse", "--short=12", "HEAD")
-    if head is None:
-        return "unknown"
-    changes = _git(Path(__file__).resolve().parent, "status", "--porcelain", "--", "*.py")
-    return head + ("+changes" if changes else "")
-
-
-def lock_hash(root=None):
-    """The first twelve digits of the SHA-256 of `requirements.lock`; "none" without one."""
-    path = Path(root or Path(__file__).resolve().parents[1]) / "requirements.lock"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else "none"
-
-
-def device():
-    """The accelerator's name, or the processor's kind and the number of threads that torch uses."""
-    import platform
-
-    import torch
-
-    if torch.cuda.is_available():
-        return f"cuda ({torch.cuda.get_device_name()})"
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-def peak_mib(children=False):
-    """The most memory that this process held at once, in MiB, or, with `children`, the
-    largest of the processes that it started and that have ended; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    who = resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF
-    return round(resource.getrusage(who).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
-
-
-def _git(folder, *arguments):
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _plain(value):

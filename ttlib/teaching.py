@@ -5,7 +5,6 @@ chapter holds a copy that could differ from it.
 """
 
 import inspect
-import sys
 import textwrap
 
 
@@ -59,19 +58,3 @@ def _reason(check):
         reason = answer or "the result is not right yet"
     reason = reason.strip().rstrip(".")
     return f"Not solved yet: {reason}. Change the cell and run it again; the solution is folded below."
-
-
-def progress(iterable=None, total=None, label=""):
-    """`tqdm` with at most a line a second, gone when it is done, and silent where nobody looks:
-    the output is neither a terminal nor a notebook."""
-    from tqdm import tqdm
-
-    quiet = not (in_notebook() or sys.stderr.isatty())
-    return tqdm(iterable, total=total, desc=label, mininterval=1.0, maxinterval=1.0, leave=False, disable=quiet)
-
-
-def in_notebook():
-    """Whether this runs in a Jupyter kernel."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return getattr(shell, "kernel", None) is not None

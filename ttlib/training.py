@@ -22,14 +22,15 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ttlib import checkpoints
 from ttlib.datasets import load
+from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, save_model
 from ttlib.paths import ROOT
+from ttlib.provenance import commit, describe_device
 from ttlib.tokens import Tokenizer, TokenWindows
 
 
@@ -75,26 +76,6 @@ class Settings:
         rise = min(1.0, seen / max(self.warmup * self.tokens, 1))
         way = min(1.0, max(0.0, seen / self.tokens - self.warmup) / (1 - self.warmup))
         return self.learning_rate * rise * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * way)) / 2)
-
-
-def token_losses(model, tokens, context=None):
-    """Cross-entropy (B, T - 1) of each token after the first, given those before it, in nats.
-
-    Args:
-        tokens: (B, T) int64.
-        context: (B, width) or None, see `TrajectoryTransformer.forward`.
-    """
-    logits = model(tokens[:, :-1], context)
-    return F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none").view(
-        len(tokens), -1
-    )
-
-
-def slot_weights(layout, length, action_weight):
-    """(length - 1,) weight in the loss of each token after the first."""
-    slots = (torch.arange(1, length) - layout.goal) % layout.transition
-    is_action = (slots >= layout.actions.start) & (slots < layout.actions.stop)
-    return 1.0 + (action_weight - 1.0) * is_action
 
 
 def window_order(count, batch, step, seed):
@@ -195,13 +176,14 @@ def train(model, windows, settings, folder=None, on_log=None):
         if step % settings.log_every == 0 or step == updates:
             seen, seconds = step * settings.batch * (length - 1), round(time.monotonic() - began, 2)
             row = {"step": step, "tokens": seen, "rate": rate, "seconds": seconds}
-            curve.append(row | _mean_losses(by_slot, weights, layout))
+            curve.append(row | mean_losses(by_slot, weights, layout))
             by_slot.zero_()
             began = time.monotonic()
             if on_log and rank == 0:
                 on_log(curve[-1])
         if state_file and rank == 0 and (step % settings.save_every == 0 or step == updates):
-            _save(state_file, run | {"step": step, "curve": curve}, model, optimizer)
+            progress = {"step": step, "curve": curve}
+            checkpoints.save(state_file, checkpoints.run_tensors(model, optimizer), run | progress)
     model.eval()
     return curve
 
@@ -231,33 +213,6 @@ def _accumulate_gradients(model, windows, chosen, weights, settings, step, world
     return by_slot
 
 
-def _mean_losses(by_slot, weights, layout):
-    """{"loss": weighted mean, "slots": mean of each slot} from sums and counts (2, length - 1) at each position."""
-    slots = (torch.arange(1, len(weights) + 1) - layout.goal) % layout.transition
-    losses, counts = by_slot.cpu()
-    per_slot = [float(losses[slots == s].sum() / counts[slots == s].sum()) for s in range(layout.transition)]
-    return {"loss": float((losses * weights.cpu()).sum() / counts.sum()), "slots": per_slot}
-
-
-def held_out_losses(model, windows, starts):
-    """Mean cross-entropy (slots,) in nats of each slot over the windows that begin at `starts`, without dropout."""
-    windows = windows.to(model.head.device)
-    by_slot = 0
-    with torch.no_grad():
-        for some in torch.as_tensor(starts).split(64):
-            tokens, counted = windows.batch(some.to(model.head.device))
-            losses, mask = token_losses(model, tokens), counted[:, 1:]
-            by_slot = by_slot + torch.stack([(losses * mask).sum(dim=0), mask.sum(dim=0)])
-    return torch.tensor(_mean_losses(by_slot, torch.ones(by_slot.shape[1]), model.layout)["slots"])
-
-
-def _save(path, description, model, optimizer):
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam/{index}/{name}": tensor for name, tensor in moments.items()}
-    checkpoints.save(path, tensors, description)
-
-
 def _resume(path, run, model, optimizer):
     """Load the run that `path` holds, if it is there: (step, curve)."""
     if path is None or not path.exists():
@@ -268,14 +223,7 @@ def _resume(path, run, model, optimizer):
         raise ValueError(
             f"{path} holds a run with other {' and '.join(changed)}; choose another folder, or delete that one."
         )
-    state = optimizer.state_dict()
-    for key in tensors:
-        kind, _, name = key.partition("/")
-        if kind == "adam":
-            index, _, moment = name.partition("/")
-            state["state"].setdefault(int(index), {})[moment] = tensors[key]
-    model.load_state_dict({key.removeprefix("model/"): t for key, t in tensors.items() if key.startswith("model/")})
-    optimizer.load_state_dict(state)
+    checkpoints.restore_run(tensors, model, optimizer)
     return description["step"], description["curve"]
 
 
@@ -292,8 +240,6 @@ def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, dev
     Returns:
         model, tokenizer, curve.
     """
-    from ttlib import records
-
     trajectories = load(dataset)
     tokenizer = Tokenizer.fit(trajectories, **tokens)
     windows = TokenWindows(tokenizer, trajectories, transitions)
@@ -315,8 +261,8 @@ def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, dev
             "env_id": trajectories.env_id,
             "fingerprint": trajectories.fingerprint(),
             "command": "python -m ttlib.training " + " ".join(sys.argv[1:]),
-            "commit": records.commit(),
-            "device": records.device(),
+            "commit": commit(),
+            "device": describe_device(),
             "settings": asdict(settings),
             "tokens": curve[-1]["step"] * settings.batch * length,
             "minutes": round(sum(row["seconds"] for row in curve) / 60, 1),

@@ -65,7 +65,7 @@ def test_trained_snapshots_act_as_the_trained_policy_and_training_resumes(tmp_pa
             Box(-np.inf, np.inf, (11,)), Box(-1, 1, (3,)), lambda _: 0.0, net_arch=list(recipe.hidden)
         )
         policy.load_state_dict(
-            {name.removeprefix("policy/"): tensor for name, tensor in state.items() if name.startswith("policy/")}
+            {name.removeprefix("model/"): tensor for name, tensor in state.items() if name.startswith("model/")}
         )
         seen = np.random.default_rng(0).normal(size=(20, 11)).astype(np.float32)
         standard = (seen - state["obs_rms/mean"].numpy()) / np.sqrt(state["obs_rms/var"].numpy() + 1e-8)

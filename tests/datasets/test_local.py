@@ -40,7 +40,7 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "ROOT", folder)
         for kind in ("expert", "medium", "medium-replay"):
-            measured = local.statistics(local.collect(local.find(f"hopper-{kind}"), STEPS, progress=False))
+            measured = local.statistics(local.collect(local.find(f"hopper-{kind}"), STEPS, show=False))
             tolerance = {key: (np.abs(value) * 0.01 + 1e-4).tolist() for key, value in measured.items()}
             manifest[f"hopper-{kind}"] = {"transitions": STEPS, "mean": measured, "tolerance": tolerance}
     (folder / "data" / "manifest.json").write_text(json.dumps(manifest))
@@ -66,7 +66,7 @@ def test_collected_once_and_then_read_from_the_cache(root, monkeypatch):
 
 def test_the_same_seed_gives_the_same_data(root):
     wanted = local.find("hopper-medium")
-    first, again, other = (local.collect(wanted, STEPS, seed=seed, progress=False) for seed in (3, 3, 4))
+    first, again, other = (local.collect(wanted, STEPS, seed=seed, show=False) for seed in (3, 3, 4))
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
 
 

@@ -130,9 +130,7 @@ def _snapshot(model, env, info):
 
 def _state(model, env):
     """Everything a resumed run needs, as named tensors: policy, Adam's moments, running means."""
-    state = {f"policy/{name}": tensor for name, tensor in model.policy.state_dict().items()}
-    for index, moments in model.policy.optimizer.state_dict()["state"].items():
-        state |= {f"adam/{index}/{name}": torch.as_tensor(tensor) for name, tensor in moments.items()}
+    state = checkpoints.run_tensors(model.policy, model.policy.optimizer)
     for name, running in (("obs_rms", env.obs_rms), ("ret_rms", env.ret_rms)):
         for part in ("mean", "var", "count"):
             state[f"{name}/{part}"] = torch.as_tensor(np.asarray(getattr(running, part), dtype=np.float64))
@@ -140,17 +138,9 @@ def _state(model, env):
 
 
 def _restore(model, env, state):
-    def part(prefix):
-        return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-    model.policy.load_state_dict(part("policy/"))
-    optimizer = model.policy.optimizer.state_dict()
-    for key, tensor in part("adam/").items():
-        index, name = key.split("/")
-        optimizer["state"].setdefault(int(index), {})[name] = tensor
-    model.policy.optimizer.load_state_dict(optimizer)
+    checkpoints.restore_run(state, model.policy, model.policy.optimizer)
     for key in ("obs_rms", "ret_rms"):
-        for name, tensor in part(f"{key}/").items():
+        for name, tensor in checkpoints.part(state, f"{key}/").items():
             value = tensor.numpy()
             setattr(getattr(env, key), name, float(value) if name == "count" else value)
 

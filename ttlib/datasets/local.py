@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ttlib import checkpoints
 from ttlib.datasets.behaviours import RECIPES
 from ttlib.datasets.policies import pack, unpack
 from ttlib.datasets.rollouts import rollout
 from ttlib.paths import ROOT
+from ttlib.progress import progress
 from ttlib.trajectories import Trajectories
 
 TRANSITIONS = 200_000
@@ -89,22 +89,22 @@ def load(name):
     return trajectories
 
 
-def collect(wanted, transitions, seed=SEED, progress=True):
+def collect(wanted, transitions, seed=SEED, show=True):
     """Let the behaviours of `wanted` act, each for an equal share of `transitions` (to within an episode).
 
     Args:
         wanted: a `LocalSet` of one part.
         transitions: how many steps at least.
         seed: the same one gives the same data on one machine.
-        progress: whether a bar is shown.
+        show: whether a bar is shown.
     """
-    behaviours = _acting(wanted.body, wanted.kind)
+    behaviours = acting(wanted.body, wanted.kind)
     share = -(-transitions // len(behaviours))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the policies are tiny
     episodes = []
     try:
-        with tqdm(total=transitions, desc=f"collecting {wanted.name}", unit=" steps", disable=not progress) as bar:
+        with progress(total=transitions, label=f"collecting {wanted.name}", shown=show, unit=" steps") as bar:
             for index, behaviour in enumerate(behaviours):
                 number = list(KINDS).index(wanted.kind)
                 few = max(1, min(8, share // 2000))  # so that a small share is not all first episodes
@@ -189,7 +189,7 @@ def measure_manifest(body, kinds=("medium-replay", "medium", "expert"), seeds=6,
 
 
 def _measure(wanted, transitions, seed):
-    return statistics(collect(wanted, transitions, seed, progress=False))
+    return statistics(collect(wanted, transitions, seed, show=False))
 
 
 def _manifest():
@@ -199,7 +199,7 @@ def _manifest():
     return json.loads(path.read_text())
 
 
-def _acting(body, kind):
+def acting(body, kind):
     """The shipped behaviours of `body` that act in sets of this kind."""
     path = ROOT / "data" / "behaviours" / f"{body}.safetensors"
     if not path.exists():
@@ -215,7 +215,7 @@ def _origin(wanted):
     """What a cached file must have been made from to be used."""
     digest = hashlib.sha256()
     for part in wanted.parts:
-        for _, tensor in sorted(pack(_acting(wanted.body, part)).items()):
+        for _, tensor in sorted(pack(acting(wanted.body, part)).items()):
             digest.update(tensor.numpy().tobytes())
     behaviours = digest.hexdigest()[:16]
     return {"name": wanted.name, "behaviours": behaviours, "version": VERSION, "seed": SEED, "transitions": TRANSITIONS}

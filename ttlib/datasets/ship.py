@@ -14,14 +14,12 @@ sets that it acts in. The run with the better expert is used for all of them.
 """
 
 import argparse
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ttlib import checkpoints
 from ttlib.datasets.behaviours import RECIPES
@@ -29,6 +27,8 @@ from ttlib.datasets.policies import pack, unpack
 from ttlib.datasets.rollouts import mean_return, rollout
 from ttlib.datasets.scores import normalized_score
 from ttlib.paths import ROOT
+from ttlib.progress import progress
+from ttlib.provenance import commit
 
 # Seeds that choose are no seeds that collect: those of `local` begin with another number.
 FIRST_LOOK, SECOND_LOOK = 101, 102
@@ -84,7 +84,7 @@ def ship(name, runs, out=None, look=10, second_look=40):
                 for run in found
             ],
             "device": "cpu, one thread a run",
-            "commit": _commit(),
+            "commit": commit(),
         },
     }
     checkpoints.save(out, pack(kept), description)
@@ -97,12 +97,12 @@ def _expert(env_id, snapshots, look, second_look):
     late = range(3 * len(snapshots) // 4, len(snapshots))
     first = {
         index: mean_return(rollout(env_id, snapshots[index], (FIRST_LOOK, index), episodes=look))
-        for index in tqdm(late, desc="expert, first look")
+        for index in progress(late, label="expert, first look")
     }
     candidates = sorted(first, key=first.get)[-5:]
     second = {
         index: mean_return(rollout(env_id, snapshots[index], (SECOND_LOOK, index), episodes=second_look))
-        for index in tqdm(candidates, desc="expert, second look")
+        for index in progress(candidates, label="expert, second look")
     }
     best = max(second, key=second.get)
     return best, second[best]
@@ -111,18 +111,13 @@ def _expert(env_id, snapshots, look, second_look):
 def _medium(env_id, snapshots, expert_score, look):
     """Middle index of the medium snapshots, and the measured returns of all up to two thirds of the expert's."""
     returns, scores = [], []
-    for index, snapshot in enumerate(tqdm(snapshots, desc="medium")):
+    for index, snapshot in enumerate(progress(snapshots, label="medium")):
         returns.append(mean_return(rollout(env_id, snapshot, (FIRST_LOOK, index), episodes=look)))
         scores.append(normalized_score(env_id, returns[-1]))
         if scores[-1] > expert_score * 2 / 3 and len(scores) >= 3:
             break
     means = np.convolve(scores, np.ones(3) / 3, mode="valid")
     return int(np.abs(means - expert_score / 3).argmin()) + 1, returns
-
-
-def _commit():
-    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return answer.stdout.strip() or None
 
 
 def main():
