@@ -5,15 +5,19 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ttlib.envs  # noqa: F401  registers the environments
+from ttlib.control import LikelihoodController, evaluate
 from ttlib.envs import four_rooms
 from ttlib.envs.demonstrations import Walker, collect, walk
 from ttlib.envs.four_rooms import APART, RADIUS, STEP, FourRooms, pairs, reached, rollout
 from ttlib.envs.rooms import FOUR_ROOMS, Rooms
+from ttlib.model import TrajectoryTransformer
+from ttlib.tokens import Tokenizer
 
 # A wall that ends in the middle, two that cross, one that only touches another, a slit of a doorway, a long map.
 MAZE = Rooms(
@@ -298,6 +302,20 @@ def test_path_ratios_count_the_rest_of_the_way():
     assert paths.ratios(FOUR_ROOMS)[0] == pytest.approx(1.0)
     assert paths.ratios(FOUR_ROOMS)[1] == np.inf
     assert len(paths.path(0)) == paths.lengths[0] + 1 == 8
+
+
+def test_a_model_walks_the_same_way_in_the_batch_and_in_the_environment():
+    data = collect(2000, seed=0)
+    tokenizer = Tokenizer.fit(data, values=False, goal=2)
+    torch.manual_seed(0)
+    model = TrajectoryTransformer(tokenizer.layout, transitions=4, layers=1, heads=2, width=16).eval()
+    starts, goals = (places.astype(np.float32) for places in pairs(FOUR_ROOMS, 6, seed=0))
+    controller = LikelihoodController(model, tokenizer, horizon=2, beam_width=3, context=2, goals=goals)
+    paths = rollout(controller, FOUR_ROOMS, starts, goals, max_steps=8)
+    options = [{"start": start, "goal": goal} for start, goal in zip(starts, goals, strict=True)]
+    rollouts = evaluate("FourRooms-v0", controller, 6, seed=0, max_steps=8, options=options)
+    for number, episode in enumerate(rollouts.episodes):
+        np.testing.assert_allclose(episode["observations"], paths.path(number), atol=1e-5)
 
 
 WALL = ((5, 0), (5, 10))
