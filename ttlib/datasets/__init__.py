@@ -4,6 +4,7 @@
     load("local:four-rooms")               demonstrations in the four-rooms environment
     load("d4rl:hopper-medium-v2")          D4RL's HDF5 file, downloaded on first use
     load("minari:mujoco/hopper/medium-v0") through the minari package
+    load("file:mine.hdf5")                 a file of your own, also .npz and .safetensors
 
 A family's module is imported when a data set of it is asked for, so that none needs the others' packages.
 """
@@ -38,7 +39,11 @@ def load(name):
         from ttlib.datasets import minari
 
         return minari.load(rest)
+    if family == "file":
+        from ttlib.datasets import files
+
+        return files.load(rest)
     raise ValueError(
-        f"there is no data set {name!r}; a name begins with local:, d4rl: or minari:, "
+        f"there is no data set {name!r}; a name begins with local:, d4rl:, minari: or file:, "
         "for example local:hopper-medium, local:four-rooms, d4rl:hopper-medium-v2 or minari:mujoco/hopper/medium-v0."
     )
