@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from tests import oracle
 from tests.models import random_model, random_tokenizer, random_tokens
-from ttlib.search import beam_search, likeliest, plan_by_return, sample
+from ttlib.search import Beams, beam_search, likeliest, plan_by_return, sample
 from ttlib.tokens import Layout
 
 
@@ -25,6 +25,20 @@ def test_beam_search_is_algorithm_1(layout, prompt, steps):
         expected = oracle.beam_search(model, prompts[episode], steps, 5, keep=2)
         assert plan.tokens[episode].tolist() == [list(written) for written, _ in expected]
         torch.testing.assert_close(plan.scores[episode], torch.tensor([score for _, score in expected]))
+
+
+@pytest.mark.parametrize("layout", [Layout(3, 1), Layout(2, 1, values=False, goal=2)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_beams_that_outgrow_the_model_see_what_a_full_forward_sees(layout, seed):
+    model = random_model(layout, seed, transitions=4)
+    prompt = random_tokens(model, 2, layout.length(1) + 1, seed)
+    written = random_tokens(model, 6, 3 * model.length, seed + 1)
+    beams = Beams(model, prompt, 3, written.shape[1], keep=2)
+    sequences = prompt.repeat_interleave(3, dim=0)
+    for step, tokens in enumerate(written.T):
+        beams.append(tokens)
+        sequences = torch.cat([sequences, tokens[:, None]], dim=1)
+        assert (beams.logits - oracle.next_logits(model, sequences, keep=2)).abs().max() <= 1e-4, step
 
 
 def test_a_beam_as_wide_as_all_sequences_finds_the_likeliest():

@@ -1,4 +1,4 @@
-"""What the chapters need to teach: source shown from the module, exercises, progress.
+"""What the chapters need to teach: source shown from the module, exercises; progress is passed on.
 
 What a reader sees is what runs: `show_source` displays a function from the module, so no
 chapter holds a copy that could differ from it.
@@ -6,6 +6,10 @@ chapter holds a copy that could differ from it.
 
 import inspect
 import textwrap
+
+from ttlib.progress import progress
+
+__all__ = ["exercise", "progress", "show_source"]
 
 
 def show_source(*objects):
