@@ -26,6 +26,8 @@ class Walker:
         memory: how much of the drift stays from one step to the next, in [0, 1).
         pace: mean and standard deviation of its steps, as shares of the longest.
         clearance: least and largest distance along x and y that its waypoints keep from a corner.
+        arrival: it stops within this distance of its goal. This is less than the `RADIUS` that
+            counts, so that last places lie everywhere where goals lie, also close to walls.
     """
 
     rooms: Rooms = FOUR_ROOMS
@@ -33,6 +35,7 @@ class Walker:
     memory: float = 0.7
     pace: tuple = (0.85, 0.1)
     clearance: tuple = (0.2, 0.5)
+    arrival: float = 0.1
 
     def prepare(self, goals, rng):
         """Choose each episode's waypoints for its goal (E, 2); `rng` is used from here on."""
@@ -119,7 +122,7 @@ def walk(walker, starts, goals, rng, max_steps=MAX_STEPS):
         places[t, active] = position[active]
         actions[t, active] = walker.act(position[active], active)
         lengths[active] = t + 1
-        going = ~reached(walker.rooms, position[active], goals[active])
+        going = ~reached(walker.rooms, position[active], goals[active], walker.arrival)
         position[active] = step(walker.rooms, position[active], actions[t, active])
         active = active[going]
         if not len(active):

@@ -31,9 +31,9 @@ def step(rooms, positions, actions):
     return rooms.move(positions, STEP * actions / np.maximum(length, 1))
 
 
-def reached(rooms, positions, goals):
-    """(E,) whether each of `positions` (E, 2) is within `RADIUS` of its goal and can see it."""
-    return (np.linalg.norm(goals - positions, axis=-1) <= RADIUS) & rooms.visible(positions, goals)
+def reached(rooms, positions, goals, radius=RADIUS):
+    """(E,) whether each of `positions` (E, 2) is within `radius` of its goal and can see it."""
+    return (np.linalg.norm(goals - positions, axis=-1) <= radius) & rooms.visible(positions, goals)
 
 
 def pairs(rooms, count, seed, purpose="evaluation"):
