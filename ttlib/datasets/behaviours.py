@@ -37,10 +37,25 @@ class Recipe:
     log_std: float = -0.5
     snapshot_every: int = 10  # updates
     hidden: tuple = (64, 64)
+    activation: str = "tanh"  # or "relu"
+    clip: float = 0.2
 
 
 RECIPES = {
     "hopper": Recipe("Hopper-v5", steps=4_000_000),
+    "walker2d": Recipe("Walker2d-v5", steps=6_000_000),
+    # With wide noise at the start a cheetah learns to slide on its back and never gets up again.
+    "halfcheetah": Recipe(
+        "HalfCheetah-v5",
+        steps=6_000_000,
+        discount=0.98,
+        gae_lambda=0.92,
+        log_std=-2.0,
+        snapshot_every=20,
+        hidden=(128, 128),
+        activation="relu",
+        clip=0.1,
+    ),
 }
 
 
@@ -86,7 +101,12 @@ def train(name, seed, folder, steps=None, report=print):
         learning_rate=lambda remaining: recipe.learning_rate * remaining,
         gamma=recipe.discount,
         gae_lambda=recipe.gae_lambda,
-        policy_kwargs={"net_arch": list(recipe.hidden), "log_std_init": recipe.log_std},
+        clip_range=recipe.clip,
+        policy_kwargs={
+            "net_arch": list(recipe.hidden),
+            "log_std_init": recipe.log_std,
+            "activation_fn": {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[recipe.activation],
+        },
         seed=seed + done,
         device="cpu",
     )
@@ -105,7 +125,7 @@ def train(name, seed, folder, steps=None, report=print):
         def keep(self):
             returns = [episode["r"] for episode in self.model.ep_info_buffer]
             info = {"steps": self.model.num_timesteps, "mean_return": float(np.mean(returns)) if returns else None}
-            snapshots.append(_snapshot(self.model, env, info))
+            snapshots.append(_snapshot(self.model, env, info | {"activation": recipe.activation}))
             about = {"steps": info["steps"], "seconds": time.monotonic() - began}
             checkpoints.save(snapshot_file, pack(snapshots), [b.info for b in snapshots])
             checkpoints.save(state_file, _state(self.model, env), about)

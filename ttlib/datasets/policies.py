@@ -8,12 +8,13 @@ import torch
 
 @dataclass
 class Behaviour:
-    """A Gaussian policy: tanh network on standardised observations, state-independent spread.
+    """A Gaussian policy: a small network on standardised observations, state-independent spread.
 
     Attributes:
         weights: list of (weight (out, in), bias (out,)) pairs, first layer to last.
         mean, std: what observations are standardised with, (N,) each.
         log_std: log of the actions' standard deviation, (M,).
+        info: what is known of it; "activation" is that of the network, tanh when left out.
     """
 
     weights: list
@@ -26,8 +27,9 @@ class Behaviour:
         """Sample actions (E, M) in [-1, 1] for observations (E, N), both numpy arrays."""
         x = torch.as_tensor(observations, dtype=torch.float32)
         x = ((x - self.mean) / self.std).clamp(-10, 10)
+        activation = {"tanh": torch.tanh, "relu": torch.relu}[self.info.get("activation", "tanh")]
         for weight, bias in self.weights[:-1]:
-            x = torch.tanh(x @ weight.T + bias)
+            x = activation(x @ weight.T + bias)
         weight, bias = self.weights[-1]
         mean = (x @ weight.T + bias).numpy()
         spread = self.log_std.exp().numpy()
