@@ -115,6 +115,31 @@ def restore_run(tensors, model, optimizer):
     optimizer.load_state_dict(state)
 
 
+def resume(path, run, model, optimizer):
+    """Put the run that `path` holds back into a model and an optimizer, if it is there.
+
+    Args:
+        path: what a training loop saved (`run_tensors`, described by `run`, `step` and `curve`), or None.
+        run: plain values that say which run this is; those of the file must be the same.
+
+    Returns:
+        How many updates it has behind it, and its curve; 0 and [] where there is no file.
+
+    Raises:
+        ValueError: the file holds another run, or is damaged.
+    """
+    if path is None or not Path(path).exists():
+        return 0, []
+    tensors, description = load(path)
+    changed = [key for key in run if description.get(key) != run[key]]
+    if changed:
+        raise ValueError(
+            f"{path} holds a run with other {' and '.join(changed)}; choose another folder, or delete that one."
+        )
+    restore_run(tensors, model, optimizer)
+    return description["step"], description["curve"]
+
+
 def part(tensors, prefix):
     """The tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -154,7 +154,7 @@ def train(model, windows, settings, folder=None, on_log=None):
         "windows": len(windows),
     }
     state_file = Path(folder) / "training.safetensors" if folder else None
-    step, curve = _resume(state_file, run, model, optimizer)
+    step, curve = checkpoints.resume(state_file, run, model, optimizer)
     parallel = DistributedDataParallel(model) if world > 1 else model
 
     length = layout.length(windows.transitions)
@@ -211,20 +211,6 @@ def _accumulate_gradients(model, windows, chosen, weights, settings, step, world
     if world > 1:
         dist.all_reduce(by_slot)
     return by_slot
-
-
-def _resume(path, run, model, optimizer):
-    """Load the run that `path` holds, if it is there: (step, curve)."""
-    if path is None or not path.exists():
-        return 0, []
-    tensors, description = checkpoints.load(path)
-    changed = [key for key in run if description.get(key) != run[key]]
-    if changed:
-        raise ValueError(
-            f"{path} holds a run with other {' and '.join(changed)}; choose another folder, or delete that one."
-        )
-    checkpoints.restore_run(tensors, model, optimizer)
-    return description["step"], description["curve"]
 
 
 def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None):
