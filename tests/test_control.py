@@ -5,6 +5,7 @@ import torch
 
 from tests.models import random_model, random_tokenizer
 from ttlib.control import LikelihoodController, ReturnController, evaluate
+from ttlib.model import load_model, save_model
 from ttlib.search import beam_search
 from ttlib.tokens import Layout
 
@@ -142,3 +143,18 @@ def test_what_does_not_fit_is_refused():
     other = Layout(3, 1)
     with pytest.raises(ValueError, match="3 observation"):
         evaluate(Line, ReturnController(random_model(other), random_tokenizer(other), 2, 2), 1, seed=0)
+
+
+def test_another_version_of_the_environment_than_the_datas_is_refused(tmp_path):
+    layout = Layout(11, 3)
+    model = random_model(layout)
+    old = random_tokenizer(layout, env_id="Hopper-v4")
+    with pytest.raises(ValueError, match="trained on data of Hopper-v4, not of Hopper-v5"):
+        evaluate("Hopper-v5", ReturnController(model, old, 1, 2), 1, seed=0)
+    # What a checkpoint says of its data is known again when it is loaded.
+    save_model(tmp_path / "model.safetensors", model, old, {})
+    _, loaded, _ = load_model(tmp_path / "model.safetensors")
+    assert loaded.env_id == "Hopper-v4"
+    save_model(tmp_path / "model.safetensors", model, random_tokenizer(layout), {"env_id": "Hopper-v5"})
+    model, loaded, _ = load_model(tmp_path / "model.safetensors")
+    assert len(evaluate("Hopper-v5", ReturnController(model, loaded, 1, 2), 1, seed=0, max_steps=2).returns) == 1

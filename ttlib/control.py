@@ -162,7 +162,7 @@ def evaluate(make_env, controller, episodes, seed, max_steps=None, record=None, 
         `Rollouts`.
 
     Raises:
-        ValueError: the environment's dimensions do not fit the controller's model.
+        ValueError: the environment is not the one of the data that the controller's model was trained on.
     """
     envs = [gymnasium.make(make_env) if isinstance(make_env, str) else make_env() for _ in range(episodes)]
     _check_fit(envs[0], controller)
@@ -214,5 +214,12 @@ def evaluate(make_env, controller, episodes, seed, max_steps=None, record=None, 
 
 def _check_fit(env, controller):
     tokenizer = getattr(controller, "tokenizer", None)
-    if tokenizer:
-        tokenizer.check(env.observation_space.shape[0], env.action_space.shape[0])
+    if not tokenizer:
+        return
+    env_id = env.spec.id if env.spec else ""
+    if env_id and tokenizer.env_id and env_id != tokenizer.env_id:
+        raise ValueError(
+            f"this model was trained on data of {tokenizer.env_id}, not of {env_id}; evaluate it in "
+            f"{tokenizer.env_id}: bodies and rewards differ between environments, and between versions of one."
+        )
+    tokenizer.check(env.observation_space.shape[0], env.action_space.shape[0])

@@ -284,5 +284,6 @@ def load_model(path, device="cpu"):
     tokenizer = Tokenizer.restore(tensors["edges"], description["tokenizer"])
     model = TrajectoryTransformer(Layout(**description["tokenizer"]["layout"]), **description["model"])
     model.load_state_dict({name: weight.float() for name, weight in checkpoints.part(tensors, "model/").items()})
+    tokenizer.env_id = tokenizer.env_id or description["about"].get("env_id", "")
     tokenizer.bins = tokenizer.bins.to(device)
     return model.to(device).eval(), tokenizer, description["about"]

@@ -78,6 +78,7 @@ class Tokenizer:
         terminal_reward: what replaces the reward of a true terminal (the reference
             code's -100 makes falling visible in R), or None to leave it.
         method: how the bins were fitted.
+        env_id: the environment of the data, "" if unknown; models are evaluated in no other version of it.
     """
 
     layout: Layout
@@ -85,12 +86,13 @@ class Tokenizer:
     discount: float = 0.99
     terminal_reward: float | None = None
     method: str = "quantile"
+    env_id: str = ""
 
     @classmethod
     def fit(cls, trajectories, bins=100, method="quantile", values=True, goal=0, discount=0.99, terminal_reward=None):
         """Fit bins to `trajectories`; see the attributes for the arguments."""
         layout = Layout(trajectories.observation_dim, trajectories.action_dim, values, goal)
-        tokenizer = cls(layout, None, discount, terminal_reward, method)
+        tokenizer = cls(layout, None, discount, terminal_reward, method, trajectories.env_id)
         tokenizer.bins = discretize.fit(tokenizer.columns(trajectories), bins, method)
         return tokenizer
 
@@ -131,6 +133,7 @@ class Tokenizer:
             "discount": self.discount,
             "terminal_reward": self.terminal_reward,
             "method": self.method,
+            "env_id": self.env_id,
         }
 
     @classmethod
@@ -153,6 +156,8 @@ class TokenWindows:
         transitions: the window's length.
         goals: (E, goal) the episodes' goals; each episode's last observation if left out.
     """
+
+    group = 1  # how many neighbours training always takes together
 
     def __init__(self, tokenizer, trajectories, transitions=10, goals=None):
         self.layout, self.transitions, self.stop = tokenizer.layout, transitions, tokenizer.stop
