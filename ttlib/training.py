@@ -78,8 +78,14 @@ class Settings:
         return self.learning_rate * rise * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * way)) / 2)
 
 
-def window_order(count, batch, step, seed):
-    """(batch,) which of `count` windows update `step` sees: shuffled anew each time all have been seen."""
+def window_order(count, batch, step, seed, group=1):
+    """(batch,) which of `count` windows update `step` sees: shuffled anew each time all have been seen.
+
+    Windows [i * group, (i + 1) * group) stay together.
+    """
+    if group > 1:
+        groups = window_order(count // group, batch // group, step, seed)
+        return (groups[:, None] * group + torch.arange(group)).flatten()
     positions = torch.arange(step * batch, (step + 1) * batch)
     epochs, places = positions // count, positions % count
     chosen = torch.empty(batch, dtype=torch.int64)
@@ -142,8 +148,9 @@ def train(model, windows, settings, folder=None, on_log=None):
     """
     device, layout = model.head.device, model.layout
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if settings.batch % world:
-        raise ValueError(f"a batch of {settings.batch} cannot be shared evenly by {world} processes.")
+    if settings.batch % (world * windows.group):
+        groups = f" in groups of {windows.group}" if windows.group > 1 else ""
+        raise ValueError(f"a batch of {settings.batch} cannot be shared evenly by {world} processes{groups}.")
     windows = windows.to(device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -167,7 +174,8 @@ def train(model, windows, settings, folder=None, on_log=None):
         rate = settings.rate(step * settings.batch * (length - 1))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        chosen = window_order(len(windows), settings.batch, step, settings.seed)[rank::world].to(device)
+        chosen = window_order(len(windows), settings.batch, step, settings.seed, windows.group)
+        chosen = chosen.view(-1, windows.group)[rank::world].flatten().to(device)
         by_slot += _accumulate_gradients(parallel, windows, chosen, weights, settings, step, world)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
@@ -190,7 +198,7 @@ def train(model, windows, settings, folder=None, on_log=None):
 
 def _accumulate_gradients(model, windows, chosen, weights, settings, step, world):
     """One update's gradients: of the weighted loss averaged over all counted tokens of all processes."""
-    tokens, counted = windows.batch(chosen)
+    tokens, counted, *context = windows.batch(chosen)
     counted = counted[:, 1:]
     total = counted.sum()
     if world > 1:
@@ -198,13 +206,14 @@ def _accumulate_gradients(model, windows, chosen, weights, settings, step, world
     rank = dist.get_rank() if world > 1 else 0
     torch.manual_seed((settings.seed * 1_000_003 + step) * 1024 + rank)  # dropout
     by_slot = torch.zeros(2, len(weights), device=tokens.device)
-    size = settings.microbatch or len(tokens)
+    # What windows see together, such as images, is read once, so the batch is not cut then.
+    size = len(tokens) if context else settings.microbatch or len(tokens)
     parts = list(zip(tokens.split(size), counted.split(size), strict=True))
     for number, (part, mask) in enumerate(parts, start=1):
         last = number == len(parts)
         with contextlib.nullcontext() if world == 1 or last else model.no_sync():
             with torch.autocast(tokens.device.type, torch.bfloat16, enabled=settings.bf16):
-                losses = token_losses(model, part) * mask
+                losses = token_losses(model, part, *context) * mask
             # DDP averages over processes, so that the sum over all tokens needs `world` once more.
             ((losses * weights).sum() * world / total).backward()
         by_slot += torch.stack([losses.detach().sum(dim=0), mask.sum(dim=0)])
