@@ -1,0 +1,178 @@
+"""What the baselines share: small networks, batches of transitions, the training loop, files."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ttlib import checkpoints
+from ttlib.training import window_order
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train a baseline; the defaults are those of IQL's authors, with a tenth of their updates.
+
+    Attributes:
+        updates: steps of Adam.
+        batch: transitions an update.
+        learning_rate: constant for critics; falls to 0 along a cosine for policies.
+        hidden: widths of the hidden layers of every network.
+        seed: of the initial weights and of the data's order.
+        log_every, save_every: updates between rows of the curve, and between checkpoints.
+    """
+
+    updates: int = 100_000
+    batch: int = 256
+    learning_rate: float = 3e-4
+    hidden: tuple = (256, 256)
+    seed: int = 0
+    log_every: int = 1000
+    save_every: int = 10_000
+
+    def __post_init__(self):
+        if self.save_every % self.log_every:
+            raise ValueError(f"save_every, {self.save_every}, must be a multiple of log_every, {self.log_every}.")
+
+
+def mlp(inputs, outputs, hidden):
+    """Linear layers with ReLU between them."""
+    sizes = (inputs, *hidden, outputs)
+    layers = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
+class Standardize(nn.Module):
+    """Observations (..., N) less their mean, over their standard deviation, as `fit` found them in the data."""
+
+    def __init__(self, observation):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(observation))
+        self.register_buffer("std", torch.ones(observation))
+
+    def fit(self, observations):
+        """Take mean and spread of (T, N). A dimension that hardly changes is not blown up."""
+        self.mean.copy_(torch.as_tensor(observations.mean(axis=0, dtype=np.float64)))
+        self.std.copy_(torch.as_tensor(observations.std(axis=0, dtype=np.float64) + 1e-3))
+
+    def forward(self, observations):
+        return (observations - self.mean) / self.std
+
+
+class Transitions:
+    """(s, a, r, s', terminal) of every step after which an observation is known.
+
+    A terminal has no next state; its own observation stands in, and whoever bootstraps
+    multiplies it by 0. The last step of an episode that timed out went on to a state that
+    nobody recorded, so it is left out. No pair s, s' therefore crosses an episode's end.
+
+    Args:
+        trajectories: the data.
+        scale, shift: the rewards become scale * r + shift.
+        device: where batches are made.
+    """
+
+    def __init__(self, trajectories, scale=1.0, shift=0.0, device="cpu"):
+        steps = torch.from_numpy(np.flatnonzero(~trajectories.timeouts)).to(device)
+        self.observations = torch.tensor(trajectories.observations, device=device)
+        self.actions = torch.tensor(trajectories.actions, device=device)[steps]
+        self.rewards = torch.tensor(scale * trajectories.rewards + shift, device=device)[steps]
+        self.terminals = torch.tensor(trajectories.terminals, device=device)[steps].float()
+        self.now, self.then = steps, torch.where(self.terminals > 0, steps, steps + 1)
+
+    def __len__(self):
+        return len(self.now)
+
+    def batch(self, rows):
+        """s (B, N), a (B, M), r (B,), s' (B, N), terminal (B,) 0 or 1, for rows (B,)."""
+        now, then = self.now[rows], self.then[rows]
+        observations = self.observations
+        return observations[now], self.actions[rows], self.rewards[rows], observations[then], self.terminals[rows]
+
+
+def train(model, losses, count, settings, policy, folder=None, on_log=None, run=None, after_update=None):
+    """Minimise the sum of `losses` with Adam.
+
+    Which rows an update sees depends on the seed and its number only, so that a run that was
+    killed goes on from its last checkpoint and ends with the same weights as one that was not.
+
+    Args:
+        model: the module that is saved, changed in place.
+        losses: function of rows (B,) int64 that gives a dict of scalar losses.
+        count: how many rows there are.
+        settings: `Settings`.
+        policy: the part of `model` whose learning rate falls along a cosine.
+        folder: where to keep `training.safetensors`, or None. A run that is found there is resumed.
+        on_log: called with each row of the curve.
+        run: plain values that say which run this is, beside the settings and the number of rows.
+        after_update: called after each update.
+
+    Returns:
+        The curve: a list of {"step", "seconds" since the row before, mean of each loss}.
+
+    Raises:
+        ValueError: the folder holds another run.
+        OSError: a checkpoint could not be written; the one before is untouched.
+    """
+    device = next(model.parameters()).device
+    falling = {id(parameter) for parameter in policy.parameters()}
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learnt if id(p) in falling]},
+        {"params": [p for p in learnt if id(p) not in falling]},
+    ]
+    groups = [group for group in groups if group["params"]]
+    optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
+    state_file = Path(folder) / "training.safetensors" if folder else None
+    about = (run or {}) | {"settings": asdict(settings) | {"hidden": list(settings.hidden)}, "rows": count}
+    step, curve = checkpoints.resume(state_file, about, model, optimizer)
+    sums, began = {}, time.monotonic()
+    model.train()
+    while step < settings.updates:
+        groups = optimizer.param_groups
+        groups[0]["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / settings.updates)) / 2
+        found = losses(window_order(count, settings.batch, step, settings.seed).to(device))
+        sum(found.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if after_update:
+            after_update()
+        step += 1
+        for name, loss in found.items():
+            sums[name] = sums.get(name, 0) + loss.detach()
+        if step % settings.log_every == 0 or step == settings.updates:
+            since = step - (curve[-1]["step"] if curve else 0)
+            row = {"step": step, "seconds": round(time.monotonic() - began, 2)}
+            curve.append(row | {name: float(total) / since for name, total in sums.items()})
+            sums, began = {}, time.monotonic()
+            if on_log:
+                on_log(curve[-1])
+        if state_file and (step % settings.save_every == 0 or step == settings.updates):
+            checkpoints.save(
+                state_file, checkpoints.run_tensors(model, optimizer), about | {"step": step, "curve": curve}
+            )
+    model.eval()
+    return curve
+
+
+def save_model(path, model, about):
+    """Write a baseline to a checkpoint; `about`, its provenance, are plain values."""
+    checkpoints.save(path, model.state_dict(), {"kind": model.kind, "model": model.size(), "about": about})
+
+
+def load_model(path, kind, device="cpu"):
+    """Read what `save_model` wrote: a model of the class `kind` in evaluation mode, and its `about`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; damaged, or a model of another kind.
+    """
+    tensors, description = checkpoints.load(path)
+    if description.get("kind") != kind.kind:
+        raise ValueError(f"{path} holds {description.get('kind', 'something else')}, but {kind.kind} is wanted.")
+    model = kind(**description["model"])
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), description["about"]

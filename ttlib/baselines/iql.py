@@ -1,0 +1,166 @@
+"""Implicit Q-learning: dynamic programming that never asks for an action the data has not (Kostrikov et al. 2022).
+
+Three regressions at once, on the recorded transitions alone (section 4 of the paper):
+
+    V(s)      the upper expectile, over the actions recorded in s, of Q(s, a)
+    Q(s, a)   r + discount * V(s')
+    policy    imitates a in s with weight exp(temperature * (Q(s, a) - V(s)))
+
+With expectile 0.5, V is the value of the behaviour that recorded the data; toward 1 it
+becomes the value of the best recorded action. As in the authors' code there are two critics,
+whose minimum counts, slow copies of which V and the weights are made from, and the policy
+learns along with them.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ttlib.baselines import common
+from ttlib.baselines.behaviour_cloning import Policy, check_actions
+from ttlib.baselines.common import Settings, Standardize, Transitions, mlp
+
+
+@dataclass(frozen=True)
+class IQLSettings(Settings):
+    """The authors' settings for locomotion; `ANTMAZE` are theirs for AntMaze.
+
+    Attributes (beside `Settings`'):
+        expectile: tau, which expectile of Q over the recorded actions V is.
+        temperature: beta, how much the policy prefers actions with an advantage.
+        discount: of the rewards.
+        target_rate: share of the way that the slow critics go to the fast ones after each update.
+        largest_weight: limit of the policy's weights.
+        rewards: how they are rescaled before training, see `rescaling`.
+    """
+
+    expectile: float = 0.7
+    temperature: float = 3.0
+    discount: float = 0.99
+    target_rate: float = 0.005
+    largest_weight: float = 100.0
+    rewards: str = "range"
+
+
+ANTMAZE = IQLSettings(expectile=0.9, temperature=10.0, rewards="minus one")
+
+
+def rescaling(trajectories, how):
+    """(scale, shift) for "range" (returns span 1,000), "minus one" (r - 1), or "none".
+
+    Raises:
+        ValueError: another word, or all returns are equal where their range is to count.
+    """
+    if how == "range":
+        spread = float(np.ptp(trajectories.returns))
+        if spread == 0:
+            raise ValueError("all returns are equal, so rewards cannot be scaled by their range; use rewards='none'.")
+        return 1000.0 / spread, 0.0
+    if how in ("minus one", "none"):
+        return 1.0, -1.0 if how == "minus one" else 0.0
+    raise ValueError(f"rewards can be rescaled by 'range', 'minus one' or 'none', not {how!r}.")
+
+
+def expectile_loss(difference, expectile):
+    """L_2^tau(u) = |tau - 1(u < 0)| u^2: the mean of it over x - m is least where m is x's tau-expectile."""
+    return torch.where(difference < 0, 1 - expectile, expectile) * difference**2
+
+
+class IQL(nn.Module):
+    """Two critics, their slow copies, V, and a policy.
+
+    Args:
+        observation, action: dimensions N and M.
+        hidden: widths of the hidden layers of each network.
+        scale, shift: what the rewards were rescaled by, so values are those of scale * r + shift.
+    """
+
+    kind = "an IQL agent"
+
+    def __init__(self, observation, action, hidden=(256, 256), scale=1.0, shift=0.0):
+        super().__init__()
+        self.observation, self.action, self.hidden = observation, action, tuple(hidden)
+        self.scale, self.shift = scale, shift
+        self.standardize = Standardize(observation)
+        self.critics = nn.ModuleList(mlp(observation + action, 1, hidden) for _ in range(2))
+        self.slow_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self.v = mlp(observation, 1, hidden)
+        self.policy = Policy(observation, action, hidden)
+
+    def size(self):
+        """What `load_model` needs to build the same agent, as plain values."""
+        names = ("observation", "action", "scale", "shift")
+        return {name: getattr(self, name) for name in names} | {"hidden": list(self.hidden)}
+
+    @torch.no_grad()
+    def q(self, observations, actions):
+        """(...) min(Q1, Q2) of the slow critics for observations (..., N) and actions (..., M).
+
+        Discounted from the reward of this very action on, in rescaled rewards.
+        """
+        x = torch.cat([self.standardize(observations), actions], dim=-1)
+        return torch.minimum(*(critic(x)[..., 0] for critic in self.slow_critics))
+
+    @torch.no_grad()
+    def value(self, observations):
+        """(...) V for observations (..., N), in rescaled rewards."""
+        return self.v(self.standardize(observations))[..., 0]
+
+    def losses(self, batch, settings):
+        """The three losses, each of which reaches the parameters of its own networks only."""
+        observations, actions, rewards, following, terminals = batch
+        x = self.standardize(observations)
+        advantages = self.q(observations, actions) - self.v(x)[..., 0]
+        target = rewards + settings.discount * (1 - terminals) * self.value(following)
+        weights = (settings.temperature * advantages.detach()).exp().clamp(max=settings.largest_weight)
+        pair = torch.cat([x, actions], dim=-1)
+        return {
+            "value": expectile_loss(advantages, settings.expectile).mean(),
+            "critic": sum(((critic(pair)[..., 0] - target) ** 2).mean() for critic in self.critics),
+            "policy": -(weights * self.policy.log_likelihood(observations, actions)).mean(),
+        }
+
+    @torch.no_grad()
+    def follow(self, rate):
+        """Move the slow critics by `rate` of the way to the fast ones."""
+        torch._foreach_lerp_(list(self.slow_critics.parameters()), list(self.critics.parameters()), rate)
+
+
+def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
+    """Train `IQL` on `trajectories`.
+
+    Args:
+        settings: `IQLSettings`; those for locomotion if left out.
+        folder, on_log: see `common.train`.
+
+    Returns:
+        `IQL`, curve.
+
+    Raises:
+        ValueError: an action lies outside of [-1, 1], the rewards cannot be rescaled, or the
+            folder holds another run.
+    """
+    settings = settings or IQLSettings()
+    check_actions(trajectories)
+    scale, shift = rescaling(trajectories, settings.rewards)
+    transitions = Transitions(trajectories, scale, shift, device)
+    torch.manual_seed(settings.seed)
+    agent = IQL(trajectories.observation_dim, trajectories.action_dim, settings.hidden, scale, shift)
+    for standardize in (agent.standardize, agent.policy.standardize):
+        standardize.fit(trajectories.observations)
+    agent.to(device)
+    curve = common.train(
+        agent,
+        lambda rows: agent.losses(transitions.batch(rows), settings),
+        len(transitions),
+        settings,
+        agent.policy,
+        folder,
+        on_log,
+        {"method": "iql"},
+        lambda: agent.follow(settings.target_rate),
+    )
+    return agent, curve
