@@ -19,8 +19,8 @@ from ttlib.discretize import Bins
 from ttlib.loss import slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer
 from ttlib.search import expectation, likeliest, plan_by_return, sample
+from ttlib.settings import Settings, keep_freed_memory, make_optimizer
 from ttlib.tokens import Layout, Tokenizer
-from ttlib.training import Settings, keep_freed_memory, make_optimizer
 
 HOPPER = Layout(observation=11, action=3)
 

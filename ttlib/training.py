@@ -11,13 +11,11 @@ bit for bit, as one that was not.
 
 import argparse
 import contextlib
-import ctypes
-import functools
 import math
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -31,97 +29,8 @@ from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, save_model
 from ttlib.paths import ROOT
 from ttlib.provenance import commit, describe_device
+from ttlib.settings import Settings, keep_freed_memory, make_optimizer, window_order
 from ttlib.tokens import Tokenizer, TokenWindows
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train; the defaults are the reference code's where it and we agree.
-
-    Attributes:
-        tokens: to train on; a window of 10 Hopper transitions counts 159.
-        batch: windows an update, over all processes.
-        microbatch: windows a pass; small ones stay in a CPU's cache. 0: the whole batch at once.
-        learning_rate: after the warm-up; falls along a cosine to `floor` of itself, and stays there.
-        warmup: share of the tokens over which the learning rate rises from 0.
-        weight_decay: on matrices only, not on biases, norms, embeddings or positions.
-        clip: largest norm of the gradient.
-        action_weight: weight of an action token in the loss; all others weigh 1.
-        bf16: run matrix products in bfloat16.
-        seed: of data order and dropout.
-        log_every, save_every: updates between lines of the curve, and between checkpoints.
-    """
-
-    tokens: float = 1e6
-    batch: int = 64
-    microbatch: int = 16
-    learning_rate: float = 6e-4
-    floor: float = 0.1
-    warmup: float = 0.05
-    betas: tuple = (0.9, 0.95)
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    action_weight: float = 5.0
-    bf16: bool = True
-    seed: int = 0
-    log_every: int = 50
-    save_every: int = 500
-
-    def __post_init__(self):
-        if self.save_every % self.log_every:
-            raise ValueError(f"save_every, {self.save_every}, must be a multiple of log_every, {self.log_every}.")
-
-    def rate(self, seen):
-        """The learning rate once `seen` tokens have been trained on."""
-        rise = min(1.0, seen / max(self.warmup * self.tokens, 1))
-        way = min(1.0, max(0.0, seen / self.tokens - self.warmup) / (1 - self.warmup))
-        return self.learning_rate * rise * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * way)) / 2)
-
-
-def window_order(count, batch, step, seed, group=1):
-    """(batch,) which of `count` windows update `step` sees: shuffled anew each time all have been seen.
-
-    Windows [i * group, (i + 1) * group) stay together.
-    """
-    if group > 1:
-        groups = window_order(count // group, batch // group, step, seed)
-        return (groups[:, None] * group + torch.arange(group)).flatten()
-    positions = torch.arange(step * batch, (step + 1) * batch)
-    epochs, places = positions // count, positions % count
-    chosen = torch.empty(batch, dtype=torch.int64)
-    for epoch in epochs.unique().tolist():
-        now = epochs == epoch
-        chosen[now] = _epoch_order(count, seed, epoch)[places[now]]
-    return chosen
-
-
-@functools.lru_cache(maxsize=2)  # kept, since shuffling a large data set takes as long as an update of a small model
-def _epoch_order(count, seed, epoch):
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-
-
-def make_optimizer(model, settings):
-    """AdamW with weight decay on matrices only."""
-    decayed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    decayed.add("head")
-    groups = [
-        {"params": [p for n, p in model.named_parameters() if n in decayed], "weight_decay": settings.weight_decay},
-        {"params": [p for n, p in model.named_parameters() if n not in decayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-
-
-def keep_freed_memory():
-    """Ask the C library to keep freed blocks instead of handing them back to the kernel.
-
-    A step frees and takes the same large blocks again and again, and on a CPU the page faults
-    cost more than a tenth of it. Where there is no glibc this does nothing.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, 2**30)
-        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def train(model, windows, settings, folder=None, on_log=None):
