@@ -94,11 +94,13 @@ class Controller:
 class LikelihoodController(Controller):
     """Enacts the likeliest plan: imitation, or goal reaching where the layout has a goal."""
 
+    vectors = None  # (E, width) what is added to each episode's tokens, for a model with a context
+
     def search(self, prompt):
         steps = self.horizon * self.tokenizer.layout.transition - self.tokenizer.layout.observation
         if self.horizon == 1:
             steps = self.tokenizer.layout.action
-        return search.beam_search(self.model, prompt, steps, self.beam_width, self.keep_transitions)
+        return search.beam_search(self.model, prompt, steps, self.beam_width, self.keep_transitions, self.vectors)
 
 
 class ReturnController(Controller):

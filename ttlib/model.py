@@ -86,6 +86,8 @@ class TrajectoryTransformer(nn.Module):
         ValueError: the width is not a multiple of the heads.
     """
 
+    kind = "trajectory transformer"  # what a checkpoint of it is called
+
     def __init__(self, layout, vocabulary=100, transitions=10, layers=4, heads=4, width=128, dropout=0.1):
         super().__init__()
         if width % heads:
@@ -265,24 +267,24 @@ def save_model(path, model, tokenizer, about):
     """
     tensors = {f"model/{name}": tensor.bfloat16() for name, tensor in model.state_dict().items()}
     tensors["edges"] = tokenizer.bins.edges
-    description = {"kind": "trajectory transformer", "model": model.size(), "tokenizer": tokenizer.describe()}
+    description = {"kind": model.kind, "model": model.size(), "tokenizer": tokenizer.describe()}
     checkpoints.save(path, tensors, description | {"about": about})
 
 
-def load_model(path, device="cpu"):
-    """Read what `save_model` wrote.
+def load_model(path, device="cpu", build=TrajectoryTransformer):
+    """Read what `save_model` wrote of a model of the class `build`.
 
     Returns:
         model (float32, evaluation mode), tokenizer, about.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; damaged, or not a Trajectory Transformer.
+        FileNotFoundError, ValueError: no such file; damaged, or another kind of model.
     """
     tensors, description = checkpoints.load(path)
-    if description.get("kind") != "trajectory transformer":
-        raise ValueError(f"{path} holds no Trajectory Transformer.")
+    if description.get("kind") != build.kind:
+        raise ValueError(f"{path} holds no {build.kind}; it says that it holds a {description.get('kind')}.")
     tokenizer = Tokenizer.restore(tensors["edges"], description["tokenizer"])
-    model = TrajectoryTransformer(Layout(**description["tokenizer"]["layout"]), **description["model"])
+    model = build(Layout(**description["tokenizer"]["layout"]), **description["model"])
     model.load_state_dict({name: weight.float() for name, weight in checkpoints.part(tensors, "model/").items()})
     tokenizer.env_id = tokenizer.env_id or description["about"].get("env_id", "")
     tokenizer.bins = tokenizer.bins.to(device)
