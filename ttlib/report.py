@@ -1,7 +1,7 @@
 """The report: tables made from records, for the README and for the end of the batch.
 
 A table stands in the README between `<!-- table:NAME -->` and `<!-- end -->`. NAME is
-`chapters`, `claims/<preset>`, `cost/<preset>`, or `rows/<study>`; what lies between is rewritten.
+`chapters`, `claims/<preset>`, `cost/<preset>`, `rows/<study>`, or `scores/<study>`; what lies between is rewritten.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import yaml
 from ttlib import batch
 from ttlib.paths import ROOT
 from ttlib.records import band_text, claims_table, number_text, read, read_all, verdict_text
+from ttlib.studies import scores
 
 TABLE = re.compile(r"(<!-- table:(\S+) -->\n)(.*?)(<!-- end -->)", re.S)
 
@@ -42,7 +43,9 @@ def table(name, root=ROOT):
         return _cost_table(read_all(which, root))
     if kind == "rows":
         return _rows_table(read(Path(root) / "figures" / "studies" / f"{which}.json"))
-    there = "chapters, claims/<preset>, cost/<preset> and rows/<study>"
+    if kind == "scores":
+        return scores.table(read(Path(root) / "figures" / "studies" / f"{which}.json"))
+    there = "chapters, claims/<preset>, cost/<preset>, rows/<study> and scores/<study>"
     raise ValueError(f"README.md asks for a table {name!r}; there are {there}.")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ttlib import checkpoints
-from ttlib.training import window_order
+from ttlib.settings import window_order
 
 
 @dataclass(frozen=True)

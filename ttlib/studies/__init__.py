@@ -1,0 +1,1 @@
+"""What takes hours: studies, cut into jobs that any machine may do in any order."""

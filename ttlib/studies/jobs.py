@@ -1,0 +1,146 @@
+"""Jobs: a study is a list of them, a data set x method x seed each, done once and kept.
+
+A job is a dict of plain values that says all that is asked for. What it found is written in one
+move to `build/studies/<study>/<name>.json`, together with the job itself, so that a result is
+used for what it was made for and for nothing else. A second copy lies in the job's own folder,
+`build/studies/<study>/<name>/`, beside its half-done work: Snakemake deletes an output
+whose job it did not see ending, and a job that had ended is then not done again.
+"""
+
+import json
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from ttlib.checkpoints import written_atomically
+from ttlib.paths import ROOT
+
+KEYS = {"datasets", "methods", "seeds", "seeds_of", "only", "environments", "evaluation", "settings", "device"}
+
+
+def listed(config, methods):
+    """The jobs of a study: {name: job}, in the order in which they are shown.
+
+    Args:
+        config: what `studies/<study>.yaml` says.
+        methods: the names of the methods that there are.
+
+    Raises:
+        ValueError: a name in `config` means nothing.
+    """
+    unknown = [f"the setting {key!r}" for key in sorted(config.keys() - KEYS)]
+    for key in ("methods", "seeds_of", "only", "settings"):
+        unknown += [f"the method {name!r} in {key}" for name in config.get(key) or [] if name not in methods]
+    for key in ("only", "environments"):
+        values = config.get(key) or {}
+        named = values if key == "environments" else sorted({name for some in values.values() for name in some})
+        unknown += [f"the data set {name!r} in {key}" for name in named if name not in config["datasets"]]
+    if unknown:
+        raise ValueError(f"the study does not know {', '.join(unknown)}; its methods are {', '.join(methods)}.")
+    jobs = {}
+    for dataset in config["datasets"]:
+        for method in config["methods"]:
+            if dataset not in (config.get("only") or {}).get(method, [dataset]):
+                continue
+            for seed in (config.get("seeds_of") or {}).get(method, config["seeds"]):
+                job = {
+                    "dataset": dataset,
+                    "method": method,
+                    "seed": seed,
+                    "env_id": (config.get("environments") or {}).get(dataset),
+                    "evaluation": config["evaluation"],
+                    "settings": (config.get("settings") or {}).get(method) or {},
+                    "device": config.get("device", "cpu"),
+                }
+                jobs[name_of(job)] = job
+    return jobs
+
+
+def slug(dataset):
+    """A data set's name as a file name: without its family where that is `local:`."""
+    return re.sub(r"[^\w.-]+", "_", dataset.removeprefix("local:"))
+
+
+def name_of(job):
+    """Such as "hopper-medium-iql-0"."""
+    return f"{slug(job['dataset'])}-{job['method']}-{job['seed']}"
+
+
+def folder_of(study, root=None):
+    """Where a study keeps its jobs; delete it to begin anew."""
+    return Path(root or ROOT) / "build" / "studies" / study
+
+
+def do(study, job, work, root=None):
+    """Do a job unless it is done, and write its result; gives the result.
+
+    Args:
+        study: its name.
+        job: one of `listed`.
+        work: function of the job and its folder that gives a dict of plain values. It finds there
+            what an earlier call that was killed had kept.
+    """
+    folder, name = folder_of(study, root), name_of(job)
+    own, output = folder / name, folder / f"{name}.json"
+    if _read(own / "job.json") != _plain(job):
+        shutil.rmtree(own, ignore_errors=True)  # half-done work of another job
+        own.mkdir(parents=True)
+        _write(own / "job.json", job)
+    if _read(own / "result.json") is None:
+        _write(own / "result.json", {"job": job} | work(job, own))
+    result = _read(own / "result.json")
+    _write(output, result)
+    return result
+
+
+def results(study, jobs, root=None):
+    """What all jobs found, in their order.
+
+    Raises:
+        FileNotFoundError: a job is not done.
+        ValueError: a result belongs to a job with other settings.
+    """
+    found = []
+    for name, job in jobs.items():
+        path = folder_of(study, root) / f"{name}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; run `make study NAME={study}`, which does what is left.")
+        found.append(_read(path))
+        if found[-1] is None or found[-1]["job"] != _plain(job):
+            raise ValueError(f"{path} was made with other settings; delete it and run `make study NAME={study}`.")
+    return found
+
+
+def _read(path):
+    """What a JSON file holds; None where there is no whole one."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def _write(path, values):
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    with written_atomically(path) as temporary:
+        temporary.write_text(text)
+
+
+def _plain(job):
+    """A job as JSON gives it back."""
+    return json.loads(json.dumps(job))
+
+
+class Teller:
+    """Says on stderr what a job is at: a line when it has something new and the last is 20 seconds old."""
+
+    def __init__(self, job, every=20.0):
+        self.name, self.every = name_of(job), every
+        self.began, self.last = time.monotonic(), -every
+
+    def __call__(self, text, now=False):
+        at = time.monotonic() - self.began
+        if now or at - self.last >= self.every:
+            self.last = at
+            print(f"{self.name}: {text} ({int(at) // 60}:{int(at) % 60:02d})", file=sys.stderr, flush=True)
