@@ -7,9 +7,14 @@ Three regressions at once, on the recorded transitions alone (section 4 of the p
     policy    imitates a in s with weight exp(temperature * (Q(s, a) - V(s)))
 
 With expectile 0.5, V is the value of the behaviour that recorded the data; toward 1 it
-becomes the value of the best recorded action. As in the authors' code there are two critics,
-whose minimum counts, slow copies of which V and the weights are made from, and the policy
-learns along with them.
+becomes the value of the best recorded action. As in the authors' code, the lesser of two
+critics counts, V and the weights are computed from slow copies of them, and the policy
+learns along with both.
+
+How this differs from the authors' code: 1. observations are standardised; 2. the three losses
+are computed from the same weights and minimised in one step of Adam, where theirs updates V
+first; 3. layers begin as PyTorch's do, not orthogonal. Leaving out the last step of an
+episode that timed out is what D4RL's own function for such methods does.
 """
 
 import copy
@@ -126,7 +131,8 @@ class IQL(nn.Module):
     @torch.no_grad()
     def follow(self, rate):
         """Move the slow critics by `rate` of the way to the fast ones."""
-        torch._foreach_lerp_(list(self.slow_critics.parameters()), list(self.critics.parameters()), rate)
+        for slow, fast in zip(self.slow_critics.parameters(), self.critics.parameters(), strict=True):
+            slow.lerp_(fast, rate)
 
 
 def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):

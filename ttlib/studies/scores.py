@@ -72,26 +72,31 @@ def table(record):
 
 def bars(ax, record):
     """Figure 5: the mean score of each method that was measured on all data sets of the record."""
-    from ttlib import plots
-
     found = cells(record)
     datasets = list(dict.fromkeys(row["dataset"] for row in record["rows"]))
     means = {name: mean_of(found, method, datasets) for method, name in METHODS.items()}
     means = {name: mean for name, mean in means.items() if mean}
     if means:
         scores, errors = zip(*means.values(), strict=True)
-        names = [name.replace(" (", "\n(") for name in means]
-        plots.bars(ax, names, scores, None if None in errors else errors)
-    ax.set(ylabel="normalised score (0 random, 100 expert)", title=f"Measured here, mean of {len(datasets)} data sets")
+        _bars(ax, list(means), scores, None if None in errors else errors)
+    count = f"{len(datasets)} data set" + "s" * (len(datasets) > 1)
+    ax.set(ylabel="normalised score (0 random, 100 expert)", title=f"Measured here, mean over {count}")
 
 
 def published_bars(ax):
     """Figure 5 as published: the mean over the nine sets."""
+    _bars(ax, list(PUBLISHED), [np.mean(scores) for scores in PUBLISHED.values()])
+    ax.set(ylabel="normalised score (0 random, 100 expert)", title="The paper, mean over D4RL's nine data sets")
+
+
+def _bars(ax, names, means, errors=None):
+    """Bars in which a method has the same colour wherever it stands."""
     from ttlib import plots
 
-    names = [name.replace(" (", "\n(") for name in PUBLISHED]
-    plots.bars(ax, names, [np.mean(scores) for scores in PUBLISHED.values()])
-    ax.set(ylabel="normalised score (0 random, 100 expert)", title="The paper, mean of D4RL's nine data sets")
+    plots.bars(ax, [name.replace(" (", "\n(") for name in names], means, errors)
+    every = [*METHODS.values(), *(name for name in PUBLISHED if name not in METHODS.values())]
+    for bar, name in zip(ax.patches, names, strict=True):
+        bar.set_facecolor(plots.PALETTE[every.index(name)])
 
 
 def draw(record):
