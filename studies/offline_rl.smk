@@ -5,19 +5,19 @@
 
 import json
 
-from ttlib.studies import jobs, offline_rl
+from ttlib.studies import jobs, methods
 
 
 configfile: "studies/offline_rl.yaml"
 
 
-OFFLINE_RL = jobs.listed(config["offline_rl"], offline_rl.METHODS)
+OFFLINE_RL = jobs.listed(config["offline_rl"], methods.METHODS)
 
 
 rule offline_rl_job:
     input:
         # A model that is trained anew is measured anew.
-        lambda wildcards: offline_rl.needed(OFFLINE_RL[wildcards.job], "."),
+        lambda wildcards: methods.needed(OFFLINE_RL[wildcards.job], "."),
     output:
         "build/studies/offline_rl/{job}.json",
     params:

@@ -15,7 +15,7 @@ from tests.models import random_model, random_tokenizer
 from ttlib.control import Rollouts
 from ttlib.model import save_model
 from ttlib.paths import ROOT
-from ttlib.studies import jobs, offline_rl
+from ttlib.studies import jobs, methods, offline_rl
 from ttlib.tokens import Layout
 from ttlib.trajectories import Trajectories
 
@@ -105,7 +105,7 @@ def shipped(root, data, name="hopper-medium-v2"):
 
 
 def test_a_shipped_model_plans_and_a_new_one_is_measured_anew(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(offline_rl, "ROOT", tmp_path)
+    monkeypatch.setattr(methods, "ROOT", tmp_path)
     asked = job("tt-quantile", horizon=3, beam_width=2, context=2, plan_every=2)
     with pytest.raises(FileNotFoundError, match="hopper-medium-v2.safetensors is missing; train it with `python -m"):
         offline_rl.complete(asked, tmp_path)
@@ -113,16 +113,18 @@ def test_a_shipped_model_plans_and_a_new_one_is_measured_anew(tmp_path, data, mo
     row = done(asked, tmp_path)
     assert row["settings"]["plan_every"] == 2 and row["settings"]["drop_mass"] == 0.6 and row["rollouts"] == 3
     assert done(asked, tmp_path) == row
-    save_model(path, random_model(Layout(11, 3), seed=1), random_tokenizer(Layout(11, 3)), {"tokens": 11})
+    save_model(
+        path, random_model(Layout(11, 3), seed=1), random_tokenizer(Layout(11, 3)), {"dataset": "local:hopper-expert"}
+    )
     assert offline_rl.complete(asked, tmp_path)["models"] != row["settings"]["models"]
-    with pytest.raises(KeyError, match="fingerprint"):
+    with pytest.raises(ValueError, match="was trained on local:hopper-expert with quantile bins, but a model of d4rl:"):
         done(asked, tmp_path)
 
 
 def test_a_model_of_other_data_or_bins_is_refused(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(offline_rl, "ROOT", tmp_path)
+    monkeypatch.setattr(methods, "ROOT", tmp_path)
     shipped(tmp_path, data, "hopper-medium-v2-uniform")
-    with pytest.raises(ValueError, match="with quantile bins, but d4rl:hopper-medium-v2 .* with uniform bins"):
+    with pytest.raises(ValueError, match="with quantile bins, but a model of d4rl:hopper-medium-v2 with uniform bins"):
         done(job("tt-uniform", horizon=2, beam_width=2, context=2), tmp_path)
 
 
@@ -139,7 +141,7 @@ def test_a_model_of_other_data_or_bins_is_refused(tmp_path, data, monkeypatch):
     ],
 )
 def test_the_planner_has_the_reference_codes_settings(dataset, expected):
-    found = offline_rl.planner(dataset)
+    found = methods.planner(dataset)
     assert (found["horizon"], found["beam_width"], found["top_k"], found["drop_mass"]) == expected
 
 

@@ -1,0 +1,186 @@
+"""Methods: what the offline-RL study compares, each from data or a shipped model to a controller.
+
+A method is two functions. The first gives its settings for a data set, a dict. The second does
+the training, if there is any, and gives a function from a seed to a controller, and notes
+for the row. A method's own modules are imported when it is asked for.
+"""
+
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+
+from ttlib.control import ReturnController
+from ttlib.model import load_model
+from ttlib.paths import ROOT
+from ttlib.studies import jobs
+
+
+def settings_of(job):
+    """All settings of a job's method: what `studies/offline_rl.yaml` changes, over the defaults.
+
+    Raises:
+        ValueError: a name that the method does not have.
+    """
+    defaults = METHODS[job["method"]][0](job["dataset"])
+    defaults.pop("seed", None)  # the job's
+    unknown = sorted(job["settings"].keys() - defaults.keys())
+    if unknown:
+        raise ValueError(f"{job['method']} has no setting {', '.join(unknown)}; it has {', '.join(defaults)}.")
+    return defaults | job["settings"]
+
+
+def _bc_settings(dataset):
+    from ttlib.baselines.common import Settings
+
+    return asdict(Settings())
+
+
+def _bc(share):
+    def make(job, trajectories, folder, tell):
+        from ttlib.baselines import behaviour_cloning, common
+
+        settings = _settings(common.Settings, job)
+        told = _updates_told(tell, settings.updates)
+        policy, curve = behaviour_cloning.train(trajectories, settings, share, folder, told, job["device"])
+        return lambda seed: behaviour_cloning.PolicyController(policy), _trained(curve)
+
+    return make
+
+
+def _iql_settings(dataset):
+    from ttlib.baselines import iql
+
+    return asdict(iql.ANTMAZE if "antmaze" in dataset else iql.IQLSettings())
+
+
+def _iql(job, trajectories, folder, tell):
+    from ttlib.baselines import iql
+    from ttlib.baselines.behaviour_cloning import PolicyController
+
+    settings = _settings(iql.IQLSettings, job)
+    agent, curve = iql.train(trajectories, settings, folder, _updates_told(tell, settings.updates), job["device"])
+    return lambda seed: PolicyController(agent.policy), _trained(curve)
+
+
+def _dt_settings(dataset):
+    from ttlib.baselines.decision_training import Settings
+
+    return asdict(Settings()) | {"target": None}
+
+
+def _dt(job, trajectories, folder, tell):
+    """Asks for `target`; if that is None, for what the authors ask of D4RL's sets and for the best return of others."""
+    from ttlib.baselines import decision_training
+    from ttlib.baselines.decision_transformer import DecisionTransformer, TargetController
+
+    targets = {"hopper": 3600.0, "halfcheetah": 12000.0, "walker2d": 5000.0}
+    target = job["settings"]["target"]
+    if target is None:
+        best = float(trajectories.returns.max())
+        target = targets.get(_body(job["dataset"]), best) if job["dataset"].startswith("d4rl:") else best
+    settings = _settings(decision_training.Settings, job)
+    torch.manual_seed(settings.seed)
+    model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim)
+    model.standardise(trajectories.observations)
+    stretches = decision_training.Stretches(trajectories, model.context)
+    told = _updates_told(tell, settings.updates)
+    curve = decision_training.train(model.to(job["device"]), stretches, settings, folder, told)
+    return lambda seed: TargetController(model, target), _trained(curve) | {"target": target}
+
+
+def planner(dataset):
+    """The reference code's planner for a data set (its configuration file), with the paper's context."""
+    horizon, beam_width, top_k = 15, 128, None
+    body, kind = _body(dataset), _found("medium-expert|medium-replay|medium|expert", dataset)
+    if body == "halfcheetah":
+        horizon, beam_width = 15 if kind == "medium-expert" else 5, 32
+    if body == "walker2d" and kind == "medium-expert":
+        horizon = 5
+    if body == "walker2d" and kind == "medium-replay":
+        horizon, beam_width, top_k = 20, 32, 40
+    if body == "ant":
+        horizon = 5
+    drop_mass = 0.6 if top_k is None else None
+    chosen = {"horizon": horizon, "beam_width": beam_width, "top_k": top_k, "drop_mass": drop_mass}
+    return chosen | {"expand": 2, "context": 5, "plan_every": 1}
+
+
+def checkpoint_of(job, root=None):
+    """The model that a job plans with, `data/checkpoints/<set>[-uniform][-seed].safetensors`, or None."""
+    if not job["method"].startswith("tt-"):
+        return None
+    name = jobs.slug(job["dataset"].partition(":")[2]) + ("-uniform" if job["method"] == "tt-uniform" else "")
+    seed = f"-{job['seed']}" if job["seed"] else ""
+    return Path(root or ROOT) / "data" / "checkpoints" / f"{name}{seed}.safetensors"
+
+
+def needed(job, root=None):
+    """The files that must be there before a job can start, for Snakemake.
+
+    Raises:
+        FileNotFoundError: one is missing; the sentence says how to make it.
+    """
+    path = checkpoint_of(job, root)
+    if path is None:
+        return []
+    if not path.is_file():
+        method = job["method"].removeprefix("tt-")
+        raise FileNotFoundError(
+            f"{path} is missing; train it with `python -m ttlib.training --dataset {job['dataset']} --method {method} "
+            f"--terminal-reward -100 --seed {job['seed']} --tokens 100e6 --out {path}`, or leave the method out."
+        )
+    return [str(path)]
+
+
+def _tt(job, trajectories, folder, tell):
+    path = checkpoint_of(job)
+    needed(job)
+    model, tokenizer, about = load_model(path, job["device"])
+    method = job["method"].removeprefix("tt-")
+    # Not their fingerprints: another machine's local sets have the same policies' other episodes.
+    if (about["dataset"], tokenizer.method) != (job["dataset"], method):
+        raise ValueError(
+            f"{path} was trained on {about['dataset']} with {tokenizer.method} bins, but a model of "
+            f"{job['dataset']} with {method} bins is wanted."
+        )
+    notes = {key: about.get(key) for key in ("tokens", "fingerprint", "minutes")}
+    notes = {f"training_{key}": value for key, value in notes.items()}
+    return lambda seed: ReturnController(model, tokenizer, seed=seed, **job["settings"]), notes
+
+
+METHODS = {
+    "bc": (_bc_settings, _bc(1.0)),
+    "bc10": (_bc_settings, _bc(0.1)),
+    "iql": (_iql_settings, _iql),
+    "dt": (_dt_settings, _dt),
+    "tt-quantile": (planner, _tt),
+    "tt-uniform": (planner, _tt),
+}
+
+
+def _body(dataset):
+    return _found("hopper|halfcheetah|walker2d|antmaze|ant", dataset)
+
+
+def _found(words, text):
+    match = re.search(words, text)
+    return match[0] if match else None
+
+
+def _settings(kind, job):
+    """A method's settings as the dataclass `kind`, with the job's seed."""
+    names = {field.name for field in fields(kind)}
+    values = {key: tuple(value) if key == "hidden" else value for key, value in job["settings"].items() if key in names}
+    return kind(**values, seed=job["seed"])
+
+
+def _trained(curve):
+    """What a row says about training: the last row of the curve, and how long it all took."""
+    last = {f"final_{key}": value for key, value in curve[-1].items() if key not in ("step", "seconds")}
+    return last | {"training_minutes": round(sum(row["seconds"] for row in curve) / 60, 2)}
+
+
+def _updates_told(tell, updates):
+    return lambda row: tell(f"{row['step']:,} of {updates:,} updates")
