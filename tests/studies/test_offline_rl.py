@@ -15,7 +15,7 @@ from tests.models import random_model, random_tokenizer
 from ttlib.control import Rollouts
 from ttlib.model import save_model
 from ttlib.paths import ROOT
-from ttlib.studies import jobs, methods, offline_rl
+from ttlib.studies import jobs, methods, rollouts
 from ttlib.tokens import Layout
 from ttlib.trajectories import Trajectories
 
@@ -39,7 +39,7 @@ def recorded(steps=400):
 @pytest.fixture
 def data(monkeypatch):
     data = Trajectories(**recorded(), env_id="Hopper-v4")
-    monkeypatch.setattr(offline_rl, "load", lambda name: data)
+    monkeypatch.setattr(rollouts, "load", lambda name: data)
     return data
 
 
@@ -50,7 +50,7 @@ def job(method, seed=0, **settings):
 
 
 def done(asked, tmp_path):
-    return jobs.do("offline_rl", offline_rl.complete(asked, tmp_path), offline_rl.work, tmp_path)["row"]
+    return jobs.do("offline_rl", rollouts.complete(asked, tmp_path), rollouts.work, tmp_path)["row"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_all_methods_begin_their_episodes_alike_and_no_two_alike(tmp_path, data,
         begun.extend(range(seed, seed + episodes))
         return Rollouts(np.arange(episodes) * 1.0, np.ones(episodes), np.ones(episodes, dtype=bool), [])
 
-    monkeypatch.setattr(offline_rl, "evaluate", evaluate)
+    monkeypatch.setattr(rollouts, "evaluate", evaluate)
     for asked in (job("bc", **SMALL), job("iql", **SMALL), job("bc", seed=1, **SMALL)):
         done(asked, tmp_path)
     assert begun == [500, 501, 502, 500, 501, 502, 1500, 1501, 1502]
@@ -82,7 +82,7 @@ def test_all_methods_begin_their_episodes_alike_and_no_two_alike(tmp_path, data,
 
 def test_rollouts_that_were_finished_are_kept(tmp_path, data, monkeypatch):
     whole = done(job("bc", **SMALL), tmp_path / "whole")
-    evaluate, seeds = offline_rl.evaluate, []
+    evaluate, seeds = rollouts.evaluate, []
 
     def interrupted(*arguments):
         seeds.append(arguments[3])
@@ -90,7 +90,7 @@ def test_rollouts_that_were_finished_are_kept(tmp_path, data, monkeypatch):
             raise KeyboardInterrupt
         return evaluate(*arguments)
 
-    monkeypatch.setattr(offline_rl, "evaluate", interrupted)
+    monkeypatch.setattr(rollouts, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         done(job("bc", **SMALL), tmp_path)
     assert done(job("bc", **SMALL), tmp_path)["returns"] == whole["returns"] and seeds == [500, 502, 502]
@@ -108,7 +108,7 @@ def test_a_shipped_model_plans_and_a_new_one_is_measured_anew(tmp_path, data, mo
     monkeypatch.setattr(methods, "ROOT", tmp_path)
     asked = job("tt-quantile", horizon=3, beam_width=2, context=2, plan_every=2)
     with pytest.raises(FileNotFoundError, match="hopper-medium-v2.safetensors is missing; train it with `python -m"):
-        offline_rl.complete(asked, tmp_path)
+        rollouts.complete(asked, tmp_path)
     path = shipped(tmp_path, data)
     row = done(asked, tmp_path)
     assert row["settings"]["plan_every"] == 2 and row["settings"]["drop_mass"] == 0.6 and row["rollouts"] == 3
@@ -116,9 +116,21 @@ def test_a_shipped_model_plans_and_a_new_one_is_measured_anew(tmp_path, data, mo
     save_model(
         path, random_model(Layout(11, 3), seed=1), random_tokenizer(Layout(11, 3)), {"dataset": "local:hopper-expert"}
     )
-    assert offline_rl.complete(asked, tmp_path)["models"] != row["settings"]["models"]
+    assert rollouts.complete(asked, tmp_path)["models"] != row["settings"]["models"]
     with pytest.raises(ValueError, match="was trained on local:hopper-expert with quantile bins, but a model of d4rl:"):
         done(asked, tmp_path)
+
+
+def test_an_imitator_needs_no_rewards(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(methods, "ROOT", tmp_path)
+    asked = job("tt-likelihood", horizon=2, beam_width=2, context=2)
+    with pytest.raises(FileNotFoundError, match="--method quantile --no-values --seed 0"):
+        rollouts.complete(asked, tmp_path)
+    layout = Layout(11, 3, values=False)
+    path = tmp_path / "data" / "checkpoints" / "hopper-medium-v2.safetensors"
+    save_model(path, random_model(layout), random_tokenizer(layout), {"dataset": "d4rl:hopper-medium-v2"})
+    row = done(asked, tmp_path)
+    assert row["rollouts"] == 3 and row["data_return"] == pytest.approx(data.returns.mean())
 
 
 def test_a_model_of_other_data_or_bins_is_refused(tmp_path, data, monkeypatch):
@@ -150,7 +162,7 @@ def test_what_cannot_be_scored_is_refused_before_any_work(tmp_path, data, monkey
         done(job("bc", updaets=3), tmp_path)
     with pytest.raises(ValueError, match="no reference returns for 'Nowhere-v5'"):
         done(job("bc", **SMALL) | {"env_id": "Nowhere-v5"}, tmp_path)
-    monkeypatch.setattr(offline_rl, "load", lambda name: Trajectories(**recorded()))
+    monkeypatch.setattr(rollouts, "load", lambda name: Trajectories(**recorded()))
     with pytest.raises(ValueError, match="names no environment; give it one under `environments`"):
         done(job("bc", **SMALL), tmp_path)
     assert not list(tmp_path.rglob("training.safetensors"))

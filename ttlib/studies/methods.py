@@ -1,4 +1,4 @@
-"""Methods: what the offline-RL study compares, each from data or a shipped model to a controller.
+"""Methods: what the studies of locomotion compare, each from data or a shipped model to a controller.
 
 A method is two functions. The first gives its settings for a data set, a dict. The second does
 the training, if there is any, and gives a function from a seed to a controller, and notes
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from ttlib.control import ReturnController
+from ttlib.control import LikelihoodController, ReturnController
 from ttlib.model import load_model
 from ttlib.paths import ROOT
 from ttlib.studies import jobs
 
 
 def settings_of(job):
-    """All settings of a job's method: what `studies/offline_rl.yaml` changes, over the defaults.
+    """All settings of a job's method: what `studies/<study>.yaml` changes, over the defaults.
 
     Raises:
         ValueError: a name that the method does not have.
@@ -126,28 +126,35 @@ def needed(job, root=None):
     if path is None:
         return []
     if not path.is_file():
-        method = job["method"].removeprefix("tt-")
+        rewards = "--terminal-reward -100" if job["method"] in BY_RETURN else "--no-values"
         raise FileNotFoundError(
-            f"{path} is missing; train it with `python -m ttlib.training --dataset {job['dataset']} --method {method} "
-            f"--terminal-reward -100 --seed {job['seed']} --tokens 100e6 --out {path}`, or leave the method out."
+            f"{path} is missing; train it with `python -m ttlib.training --dataset {job['dataset']} "
+            f"--method {_bins(job)} {rewards} --seed {job['seed']} --tokens 100e6 --out {path}`, "
+            "or leave the method out."
         )
     return [str(path)]
+
+
+def imitator(horizon):
+    """Settings of the search by likelihood; with a horizon of 1 it writes one action."""
+    return lambda dataset: {"horizon": horizon, "beam_width": 32, "context": 5, "plan_every": 1}
 
 
 def _tt(job, trajectories, folder, tell):
     path = checkpoint_of(job)
     needed(job)
     model, tokenizer, about = load_model(path, job["device"])
-    method = job["method"].removeprefix("tt-")
     # Not their fingerprints: another machine's local sets have the same policies' other episodes.
-    if (about["dataset"], tokenizer.method) != (job["dataset"], method):
+    if (about["dataset"], tokenizer.method) != (job["dataset"], _bins(job)):
         raise ValueError(
             f"{path} was trained on {about['dataset']} with {tokenizer.method} bins, but a model of "
-            f"{job['dataset']} with {method} bins is wanted."
+            f"{job['dataset']} with {_bins(job)} bins is wanted."
         )
     notes = {key: about.get(key) for key in ("tokens", "fingerprint", "minutes")}
     notes = {f"training_{key}": value for key, value in notes.items()}
-    return lambda seed: ReturnController(model, tokenizer, seed=seed, **job["settings"]), notes
+    if job["method"] in BY_RETURN:
+        return lambda seed: ReturnController(model, tokenizer, seed=seed, **job["settings"]), notes
+    return lambda seed: LikelihoodController(model, tokenizer, **job["settings"]), notes
 
 
 METHODS = {
@@ -157,7 +164,14 @@ METHODS = {
     "dt": (_dt_settings, _dt),
     "tt-quantile": (planner, _tt),
     "tt-uniform": (planner, _tt),
+    "tt-likelihood": (imitator(horizon=5), _tt),
+    "tt-one-action": (imitator(horizon=1), _tt),
 }
+BY_RETURN = ("tt-quantile", "tt-uniform")
+
+
+def _bins(job):
+    return "uniform" if job["method"] == "tt-uniform" else "quantile"
 
 
 def _body(dataset):
