@@ -71,9 +71,12 @@ class Stretches:
         context: steps a stretch.
         discrete: whether actions are discrete.
         whole: let stretches begin where episodes do only.
+        even: draw each value of the first return as often as any other, where there are few values.
+            What a model that is told the return learns to do stays the same, since it is asked for
+            each return by itself; but what is rare in the data is learnt in fewer updates.
     """
 
-    def __init__(self, trajectories, context, discrete=False, whole=False):
+    def __init__(self, trajectories, context, discrete=False, whole=False, even=False):
         t = trajectories
         self.context, self.discrete = context, discrete
         self.observations = torch.tensor(t.observations)
@@ -81,10 +84,16 @@ class Stretches:
         self.returns = torch.tensor(t.rewards + t.rewards_to_go(discount=1.0))
         self.first, self.stop = (torch.tensor(np.repeat(edge, t.lengths)) for edge in t.bounds.T)
         self.starts = torch.tensor(t.bounds[:, 0]) if whole else torch.arange(len(t))
+        _, kind, counts = self.returns[self.starts].unique(return_inverse=True, return_counts=True)
+        self.weights = 1 / counts[kind] if even else None
 
     def batch(self, size, generator):
         """(returns, observations, actions, times, real): (size, context, ...) each; padding is not `real`."""
-        begin = self.starts[torch.randint(len(self.starts), (size,), generator=generator)][:, None]
+        if self.weights is None:
+            drawn = torch.randint(len(self.starts), (size,), generator=generator)
+        else:
+            drawn = torch.multinomial(self.weights, size, replacement=True, generator=generator)
+        begin = self.starts[drawn][:, None]
         rows = begin + torch.arange(self.context)
         real, times = rows < self.stop[begin], rows - self.first[begin]
         rows, times = torch.where(real, rows, begin), torch.where(real, times, 0)

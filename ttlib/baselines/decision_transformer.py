@@ -160,7 +160,7 @@ class TargetController:
     def act(self, observations):
         """Actions for observations (E, ...), numpy arrays: (E, M) float32, or (E,) int64 if discrete."""
         model = self.model
-        seen = torch.as_tensor(np.asarray(observations, dtype=np.float32), device=self.asked.device).flatten(1)
+        seen = torch.tensor(np.asarray(observations), dtype=torch.float32, device=self.asked.device).flatten(1)
         if seen.shape[1] != model.observation:
             raise ValueError(f"the environment has {seen.shape[1]} observation numbers, the model {model.observation}.")
         if self.time >= model.longest:
