@@ -180,7 +180,8 @@ class TargetController:
 
     def observe(self, rewards):
         """Take in the rewards (E,) of the actions just enacted."""
-        self.asked = self.asked - torch.as_tensor(np.asarray(rewards, dtype=np.float32), device=self.asked.device)
+        rewards = torch.tensor(np.asarray(rewards), dtype=torch.float32, device=self.asked.device)
+        self.asked = self.asked - rewards
         self.time += 1
 
     def drop(self, going):
