@@ -141,6 +141,23 @@ def test_stretches_hold_the_returns_to_go_and_stop_at_the_episodes_end():
     assert begun == set(range(10))  # every step begins some
     whole = Stretches(data, 4, whole=True).batch(50, torch.Generator().manual_seed(0))
     assert (whole[3][:, 0] == 0).all()
+    assert set(whole[1][:, 0, 0].tolist()) == set(data.observations[[0, 3], 0].tolist())
+    again = Stretches(data, 4, restart=True).batch(500, torch.Generator().manual_seed(0))
+    assert torch.equal(again[1], observations)
+    assert (again[3][:, 0] == 0).all()
+    assert again[3][0, 1] == 1
+
+
+def test_rare_returns_are_drawn_as_often_as_common_ones():
+    data = Trajectories.from_episodes(
+        [
+            {"observations": np.ones((2, 2)), "actions": np.ones((2, 3)), "rewards": [0, k == 7], "terminal": True}
+            for k in range(50)
+        ]
+    )
+    drawn = Stretches(data, 2, whole=True, even=True).batch(1000, torch.Generator().manual_seed(0))[0][:, 0]
+    assert 0.44 < drawn.mean() < 0.56
+    assert Stretches(data, 2, whole=True).batch(1000, torch.Generator().manual_seed(0))[0][:, 0].mean() < 0.06
 
 
 def test_padding_changes_neither_predictions_nor_loss():

@@ -74,11 +74,12 @@ class Stretches:
         even: draw each value of the first return as often as any other, where there are few values.
             What a model that is told the return learns to do stays the same, since it is asked for
             each return by itself; but what is rare in the data is learnt in fewer updates.
+        restart: count time from where the stretch begins, as if the episode did.
     """
 
-    def __init__(self, trajectories, context, discrete=False, whole=False, even=False):
+    def __init__(self, trajectories, context, discrete=False, whole=False, even=False, restart=False):
         t = trajectories
-        self.context, self.discrete = context, discrete
+        self.context, self.discrete, self.restart = context, discrete, restart
         self.observations = torch.tensor(t.observations)
         self.actions = torch.tensor(t.actions[:, 0]).long() if discrete else torch.tensor(t.actions)
         self.returns = torch.tensor(t.rewards + t.rewards_to_go(discount=1.0))
@@ -95,7 +96,7 @@ class Stretches:
             drawn = torch.multinomial(self.weights, size, replacement=True, generator=generator)
         begin = self.starts[drawn][:, None]
         rows = begin + torch.arange(self.context)
-        real, times = rows < self.stop[begin], rows - self.first[begin]
+        real, times = rows < self.stop[begin], rows - (begin if self.restart else self.first[begin])
         rows, times = torch.where(real, rows, begin), torch.where(real, times, 0)
         return self.returns[rows], self.observations[rows], self.actions[rows], times, real
 

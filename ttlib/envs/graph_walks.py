@@ -31,7 +31,7 @@ class Graph:
     def draw(cls, seed, nodes=20, density=0.1):
         """Each pair of nodes has an edge with probability `density`; each node has at least one way out.
 
-        Redrawn until the goal can be reached from at least half of the other nodes.
+        The goal is the node with the most ways in. Redrawn until it can be reached from at least half of the others.
         """
         if nodes < 2:
             raise ValueError(f"a graph needs at least 2 nodes, not {nodes}.")
@@ -41,7 +41,7 @@ class Graph:
             np.fill_diagonal(edges, False)
             for node in np.flatnonzero(~edges.any(axis=1)):
                 edges[node, rng.choice(np.delete(np.arange(nodes), node))] = True
-            goal = int(rng.integers(nodes))
+            goal = int(edges.sum(axis=0).argmax())
             if np.isfinite(distances(edges, goal)).sum() - 1 >= (nodes - 1) / 2:
                 return cls(edges, goal)
 

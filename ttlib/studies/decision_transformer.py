@@ -28,30 +28,46 @@ from ttlib.records import Record
 from ttlib.studies import jobs, returns
 
 STUDY = "decision_transformer"
-SUCCESSES = ("dt", "bc", "bc10", "td", "pixels")  # the methods of Key-to-Door
+LONGEST = key_to_door.Task().leaving[-1]  # steps of Key-to-Door's longest episode
+DOOR = {"action": 3, "scale": 1.0}
 
 
-def train_on(trajectories, settings, folder, tell, size, even=False):
-    """A Decision Transformer of discrete actions, trained on whole episodes; the seed is that of its weights too."""
-    settings = dict(settings)
-    encoder = settings.pop("encoder", None)
-    chosen = {name: settings.pop(name) for name in ("layers", "heads", "width", "dropout") if name in settings}
-    settings = Settings(**settings)
+def train_on(stretches, settings, folder, tell, size, encoder=None):
+    """A Decision Transformer of discrete actions; the seed is that of its weights too.
+
+    Args:
+        settings: those of training, and layers, heads, width and dropout where they are not the defaults.
+        size: further arguments of the model.
+
+    Returns:
+        model, curve.
+    """
+    chosen = {name: settings[name] for name in ("layers", "heads", "width", "dropout") if name in settings}
+    settings = Settings(**{name: value for name, value in settings.items() if name not in chosen})
     torch.manual_seed(settings.seed)
-    model = DecisionTransformer(trajectories.observation_dim, discrete=True, **size, **chosen, encoder=encoder)
-    stretches = Stretches(trajectories, model.context, discrete=True, whole=True, even=even)
+    numbers = stretches.observations.shape[1]
+    model = DecisionTransformer(
+        numbers, discrete=True, context=stretches.context, longest=stretches.context, **size, **chosen, encoder=encoder
+    )
     told = returns.updates_told(tell, settings.updates)
     return model, train(model, stretches, settings, folder, told)
 
 
 def paths(job, folder, tell):
-    """Shortest paths in one random graph; the seed is the graph's, the walks' and the model's."""
+    """Shortest paths in one random graph; the seed is the graph's, the walks' and the model's.
+
+    A walk that did not arrive does not say how far its nodes are from the goal, so it teaches no return
+    and is left out. Every rest of a walk is a walk too: time counts from where a stretch begins.
+    """
     seed, length = job["seed"], graph_walks.LENGTH
     graph = graph_walks.Graph.draw(seed)
     walks = graph_walks.random_walks(graph, count=1000, seed=seed)
     edges, nodes = graph_walks.seen_edges(walks, graph.goal), len(graph)
-    size = {"action": nodes, "context": length, "longest": length, "scale": 2.0}
-    model, curve = train_on(walks, job["settings"] | {"seed": seed}, folder, tell, size, even=True)
+    arrived = int((walks.returns > -length).sum())
+    used = behaviour_cloning.best_trajectories(walks, (arrived + 0.5) / len(walks.lengths))
+    stretches = Stretches(used, length, discrete=True, even=True, restart=True)
+    settings = job["settings"] | {"seed": seed}
+    model, curve = train_on(stretches, settings, folder, tell, {"action": nodes, "scale": 2.0})
     limit, walked = graph_walks.distances(edges, graph.goal), graph_walks.best_walks(walks, graph.goal)
     starts = np.flatnonzero((limit <= length) & (np.arange(nodes) != graph.goal))
     found, asked = graph_walks.find_paths(model, edges, graph.goal, starts)
@@ -60,7 +76,7 @@ def paths(job, folder, tell):
         "solvable": len(starts),
         "optimal": int((steps <= limit[starts]).sum()),
         "shorter_than_walks": int((steps < walked[starts]).sum()),
-        "walks_arrive": float((walks.returns > -length).mean()),
+        "walks_arrive": arrived / len(walks.lengths),
         "paths": found,
         "asked": asked.tolist(),
         "shortest_seen": limit[starts].tolist(),
@@ -86,14 +102,12 @@ def key_to_door_job(share=1.0, told=True):
     """A job that trains on Key-to-Door's walks, or the best share of them, told their returns or not."""
 
     def work(job, folder, tell):
-        walks = walks_of(job)
-        task = key_to_door.Task()
+        walks, cells = walks_of(job), key_to_door.Task().view ** 2
         settings = job["settings"] | {"seed": job["seed"], "hide": 0.0 if told else 1.0}
-        width = settings.get("width", 128)
-        settings["encoder"] = CellEncoder(task.view**2, width)
-        size = {"action": 3, "context": task.leaving[-1], "longest": task.leaving[-1], "scale": 1.0}
+        encoder = CellEncoder(cells, settings.get("width", 128))
         used = walks if share == 1 else behaviour_cloning.best_trajectories(walks, share)
-        model, curve = train_on(used, settings, folder, tell, size | {"outcomes": (0.0, 1.0)}, even=told)
+        stretches = Stretches(used, LONGEST, discrete=True, whole=True, even=told)
+        model, curve = train_on(stretches, settings, folder, tell, DOOR | {"outcomes": (0.0, 1.0)}, encoder)
         target = 1.0 if told else None
         row = {
             "success": success(job, TargetController(model, target)),
@@ -136,11 +150,11 @@ def credit(model, evaluation):
 
 def td(job, folder, tell):
     """Conservative Q-learning from the same views and the time. The last step of an episode ends it for good."""
-    walks, longest = walks_of(job), key_to_door.Task().leaving[-1]
+    walks = walks_of(job)
     times = np.arange(len(walks)) - np.repeat(walks.bounds[:, 0], walks.lengths)
     ended = replace(
         walks,
-        observations=features(walks.observations, times, longest),
+        observations=features(walks.observations, times, LONGEST),
         terminals=walks.terminals | walks.timeouts,
         timeouts=np.zeros(len(walks), dtype=bool),
     )
@@ -148,7 +162,7 @@ def td(job, folder, tell):
     told = returns.updates_told(tell, settings.updates)
     model, curve = conservative_q.train(ended, 3, settings, folder, told)
     controller = conservative_q.GreedyController(
-        model, lambda views, step: features(views, np.full(len(views), step), longest)
+        model, lambda views, step: features(views, np.full(len(views), step), LONGEST)
     )
     return {
         "success": success(job, controller),
@@ -160,12 +174,12 @@ def td(job, folder, tell):
 
 def pixels(job, folder, tell):
     """Key-to-Door from minigrid's pixels instead of the kinds of objects."""
-    walks, task = walks_of(job), key_to_door.Task()
+    walks = walks_of(job)
     drawn = replace(walks, observations=pictures(walks.observations))
     settings = job["settings"] | {"seed": job["seed"]}
-    settings["encoder"] = PictureEncoder(round((drawn.observation_dim / 3) ** 0.5), settings.get("width", 128))
-    size = {"action": 3, "context": task.leaving[-1], "longest": task.leaving[-1], "scale": 1.0}
-    model, curve = train_on(drawn, settings, folder, tell, size, even=True)
+    encoder = PictureEncoder(round((drawn.observation_dim / 3) ** 0.5), settings.get("width", 128))
+    stretches = Stretches(drawn, LONGEST, discrete=True, whole=True, even=True)
+    model, curve = train_on(stretches, settings, folder, tell, DOOR, encoder)
     controller = Seeing(TargetController(model, 1.0))
     return {"success": success(job, controller), "minutes": _minutes(curve), "fingerprint": drawn.fingerprint()}
 
