@@ -85,7 +85,7 @@ def milliseconds(controller, trajectories, decisions=25):
     taken = []
     for step in range(decisions):
         began = time.perf_counter()
-        controller.act(trajectories.observations[step : step + 1])
+        controller.act(trajectories.observations[step : step + 1].copy())
         taken.append(1000 * (time.perf_counter() - began))
         controller.observe(trajectories.rewards[step : step + 1])
     return float(np.median(taken[-20:]))
