@@ -27,8 +27,8 @@ On one machine the same versions give the same data; on another, rounding leads 
 so the figures below may differ by what the manifest allows.
 
 ## How each kind is made
-- **Behaviours**: PPO (stable-baselines3), a tanh network of 64-64 units, 8 environments; a snapshot of the policy
-  every 10 updates. Actions are sampled as in training and clipped to the action's bounds.
+- **Behaviours**: PPO (stable-baselines3) by the recipe of each body, which stands below; a snapshot of the policy
+  every few updates. Actions are sampled as in training and clipped to the action's bounds.
 - **expert**: of the last quarter of a run's snapshots, the one with the best mean return over 40 episodes.
   Of several runs, the one with the better expert is used for all sets.
 - **medium**: the three consecutive early snapshots whose mean normalised score is nearest to a third of the expert's.
@@ -46,8 +46,8 @@ so the figures below may differ by what the manifest allows.
 
 ## How medium-replay differs from a real replay buffer
 1. PPO is on-policy and has no buffer. What its run saw is imitated: the snapshots act again, each for an equal share.
-2. Between two snapshots the policy stands still, while in the run it changed 10 times; the run's first transitions,
-   before the first snapshot, are missing.
+2. Between two snapshots the policy stands still, while in the run it changed `snapshot_every` times; the run's
+   first transitions, before the first snapshot, are missing.
 3. Each snapshot starts from freshly reset environments and finishes every episode, while in the run an episode could
    see several policies.
 4. The number of transitions is chosen by us and is not the number that the run had seen.
@@ -81,7 +81,10 @@ def _behaviours(body):
             f"Run {run['folder']}: {run['steps']:,} steps in {run['minutes']:.0f} minutes ({provenance['device']}), "
             f"expert's return {run['expert_return']:.0f}; {used}."
         )
+    recipe = ", ".join(f"{key} {value}" for key, value in description["recipe"].items() if key != "env_id")
     lines += [
+        "",
+        f"Recipe: {recipe}.",
         "",
         "| policy after steps | acts in | mean return when chosen | normalised |",
         "| --- | --- | --- | --- |",
