@@ -16,7 +16,13 @@ QUICK = {"updates": 4, "batch": 8, "warmup": 2, "layers": 1, "width": 16, "log_e
 SETTINGS = {name: QUICK for name in ("paths", "dt", "bc", "bc10", "pixels")} | {
     "td": {"updates": 4, "batch": 8, "log_every": 2, "save_every": 2},
     "sweep": {"updates": 4, "batch": 4, "warmup": 2, "log_every": 2, "save_every": 2},
-    "tt": {"tokens": 700, "batch": 2, "microbatch": 0, "bf16": False, "planner": {"horizon": 1, "beam_width": 1, "expand": 1}},
+    "tt": {
+        "tokens": 700,
+        "batch": 2,
+        "microbatch": 0,
+        "bf16": False,
+        "planner": {"horizon": 1, "beam_width": 1, "expand": 1},
+    },
 }
 
 
