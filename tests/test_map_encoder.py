@@ -27,12 +27,12 @@ def maps():
 def small_model(seed=0):
     torch.manual_seed(seed)
     size = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}
-    return MapTransformer(LAYOUT, 25, 2, encoder={"features": 8, "blocks": 1, "narrow": 2, "hidden": 16}, **size)
+    return MapTransformer(LAYOUT, 25, 2, encoder={"features": 8, "narrow": 2, "hidden": 16}, **size)
 
 
 def test_with_the_vector_of_its_image_it_is_the_model_without_a_map(maps):
     model = small_model().eval()
-    tokens, _, (seen, rows) = MapWindows(maps, passes=1, group=4, random=0).batch(torch.arange(32))
+    tokens, _, (seen, rows) = MapWindows(maps, passes=1, each=4, random=0).batch(torch.arange(32))
     plain = TrajectoryTransformer.forward(model, tokens, model.encoder(seen)[rows])
     torch.testing.assert_close(model(tokens, (seen, rows)), plain)
     assert not torch.allclose(plain, TrajectoryTransformer.forward(model, tokens, None))
@@ -48,7 +48,7 @@ def test_a_door_that_opens_changes_the_vector_and_nothing_else_does(maps):
 
 
 def test_it_learns_and_a_killed_run_ends_with_the_same_weights(maps, tmp_path):
-    windows = MapWindows(maps, passes=2, group=8, random=1)
+    windows = MapWindows(maps, passes=2, each=8, random=1)
     settings = Settings(tokens=64 * 9 * 30, batch=64, learning_rate=5e-3, log_every=5, save_every=5, bf16=False)
     whole = small_model()
     curve = train(whole, windows, settings, tmp_path / "whole")
@@ -109,6 +109,23 @@ def test_a_visit_looks_anew_when_a_door_moves_and_forgets_who_arrived(maps):
     assert checked[0] == len(maps) - 1 and done.lengths[0] == 0 and done.reached[0]
     assert done.poses.shape[0] == len(done.actions) + 1 and done.opened.any()
     assert np.array_equal(done.reached, (done.poses[-1, :, :2] == near.goals).all(axis=1))
+
+
+def test_who_comes_back_to_a_situation_tries_something_else(maps):
+    """In a row of the same situation, the four actions of a model come up in the order of their likelihood."""
+    model, one = small_model().eval(), maps[:1]
+    agents = {kind: MapController(model, make_tokenizer(), one.goals, 1, 25, remember=kind) for kind in (True, False)}
+    acted = {True: [], False: []}
+    for kind, agent in agents.items():
+        agent.reset(1)
+        for _ in range(4):
+            agent.look(images(one.cells, np.zeros((1, one.doors), dtype=bool)))
+            acted[kind].append(int(agent.act(one.starts.astype(np.float32))[0, 0]))
+            agent.observe(np.zeros(1))
+    prompt = torch.tensor([[*one.goals[0].tolist(), *one.starts[0].tolist()]])
+    logits = TrajectoryTransformer.forward(model, prompt, agents[True].vectors)[0, -1, :25]
+    assert acted[True] == logits.argsort(descending=True)[:4].tolist()
+    assert len(set(acted[False])) == 1
 
 
 def test_a_model_for_other_maps_is_refused(maps):

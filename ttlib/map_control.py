@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ttlib import search
 from ttlib.control import LikelihoodController
 from ttlib.envs.minigrid_maps import AHEAD, FORWARD, LEFT, RIGHT, TOGGLE, check, front, images, step
 from ttlib.progress import progress
@@ -18,19 +19,38 @@ class MapController(LikelihoodController):
     The context vector is a function of the image alone, so it is computed anew only where a door
     was opened or closed.
 
+    The likeliest plan depends on place, heading and image only, so an agent that comes back to a
+    situation would go round in a circle for ever. It therefore remembers what it did where, and
+    takes the likeliest of those plans whose first action it has tried least there.
+
     Args:
         model: `ttlib.map_encoder.MapTransformer`.
         goals: (E, 2).
+        remember: whether it does.
         blind: show it an empty image instead.
     """
 
-    def __init__(self, model, tokenizer, goals, horizon=2, beam_width=8, blind=False):
+    def __init__(self, model, tokenizer, goals, horizon=2, beam_width=16, remember=True, blind=False):
         super().__init__(model, tokenizer, horizon, beam_width, context=1, goals=goals)
-        self.blind = blind
+        self.remember, self.blind = remember, blind
 
     def reset(self, episodes):
         super().reset(episodes)
         self.seen = self.vectors = None
+        self.tried = [{} for _ in range(episodes)]  # (state, image) -> how often each action was taken there
+
+    def search(self, prompt):
+        plan = super().search(prompt)
+        if not self.remember:
+            return plan
+        state, first = prompt[:, self.tokenizer.layout.goal :].cpu().numpy(), plan.tokens[:, :, 0].cpu().numpy()
+        seen, chosen = self.seen.cpu().numpy(), np.zeros(len(first), dtype=int)
+        for row, tried in enumerate(self.tried):
+            counts = tried.setdefault((state[row].tobytes(), seen[row].tobytes()), np.zeros(self.model.vocabulary))
+            chosen[row] = counts[first[row]].argmin()  # the first of equals, and plans are in order
+            counts[first[row, chosen[row]]] += 1
+        best = torch.as_tensor(chosen, device=prompt.device)[:, None]
+        return search.Plan(plan.tokens.take_along_dim(best[..., None], dim=1), plan.scores.take_along_dim(best, dim=1))
 
     @torch.inference_mode()
     def look(self, seen):
@@ -47,6 +67,7 @@ class MapController(LikelihoodController):
         super().drop(going)
         going = torch.as_tensor(going, device=self.seen.device)
         self.seen, self.vectors = self.seen[going], self.vectors[going]
+        self.tried = [tried for tried, goes in zip(self.tried, going.tolist(), strict=True) if goes]
 
 
 class RandomAgent:

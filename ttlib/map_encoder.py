@@ -11,52 +11,39 @@ from torch.nn import functional as F
 from ttlib.model import TrajectoryTransformer
 
 
-class Residual(nn.Module):
-    """x + two 3 x 3 convolutions of it."""
-
-    def __init__(self, features):
-        super().__init__()
-        self.norm = nn.LayerNorm(features)
-        self.first = nn.Conv2d(features, features, 3, padding=1)
-        self.second = nn.Conv2d(features, features, 3, padding=1)
-
-    def forward(self, x):
-        return x + self.second(F.gelu(self.first(F.gelu(each_place(self.norm, x)))))
-
-
-def each_place(module, x):
-    """`module` of the features at each place of x (I, features, height, width)."""
-    return module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class MapEncoder(nn.Module):
     """Images (I, channels, size, size) -> vectors (I, width).
 
-    Nothing is pooled: where a wall or door lies is all that matters. The norms are needed: without
-    them all units of a layer can fall silent early, and the model never learns to look.
+    Nothing is pooled: where a wall or door lies is all that matters. And nothing is added before the
+    wide layer, neither biases nor the places' coordinates: what all maps have in common would be
+    large beside what tells them apart, which bfloat16 would then round away.
     """
 
-    def __init__(self, channels, size, width, features=64, blocks=3, narrow=12, hidden=512):
+    def __init__(self, channels, size, width, features=64, narrow=12, hidden=512):
         super().__init__()
-        half = (size + 1) // 2
-        places = torch.linspace(-1, 1, size)
-        self.register_buffer("places", torch.stack(torch.meshgrid(places, places, indexing="ij")), persistent=False)
-        self.read = nn.Conv2d(channels + 2, features, 3, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(Residual(features) for _ in range(blocks)))
-        self.norm = nn.LayerNorm(features)
-        self.narrow = nn.Linear(features, narrow)
+        half, plain = (size + 1) // 2, {"padding": 1, "bias": False}
+        self.look = nn.Sequential(
+            nn.Conv2d(channels, features // 2, 3, **plain),
+            nn.GELU(),
+            nn.Conv2d(features // 2, features, 3, stride=2, **plain),
+            nn.GELU(),
+            nn.Conv2d(features, features, 3, **plain),
+            nn.GELU(),
+            nn.Conv2d(features, narrow, 1, bias=False),
+        )
         self.wide = nn.Linear(narrow * half * half, hidden)
-        self.mix_norm, self.mix = nn.LayerNorm(hidden), nn.Linear(hidden, hidden)
-        self.out_norm, self.out = nn.LayerNorm(hidden), nn.Linear(hidden, width)
-        nn.init.normal_(self.out.weight, std=0.003)  # as large as the embeddings that it is added to
+        self.mix = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, width, bias=False)
+        for layer in self.look[::2]:
+            nn.init.kaiming_normal_(layer.weight)
+        nn.init.normal_(self.wide.weight, std=0.05)
 
     def forward(self, images):
-        x = torch.cat([images.float(), self.places.expand(len(images), -1, -1, -1)], dim=1)
-        x = self.blocks(self.read(x.contiguous(memory_format=torch.channels_last)))
-        x = each_place(lambda features: self.narrow(F.gelu(self.norm(features))), x)
+        x = self.look(images.float().contiguous(memory_format=torch.channels_last))
         x = F.gelu(self.wide(x.flatten(1)))
-        x = x + F.gelu(self.mix(self.mix_norm(x)))
-        return self.out(self.out_norm(x))
+        x = x + F.gelu(self.mix(x))
+        # As large as the embeddings that it is added to, so that neither drowns the other.
+        return 0.05 * F.layer_norm(self.out(x), self.out.weight.shape[:1])
 
 
 class MapTransformer(TrajectoryTransformer):

@@ -27,13 +27,13 @@ from ttlib.settings import Settings
 from ttlib.training import train
 
 
-def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", start=None, windows=None, size=None):
+def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", from_run=None, windows=None, size=None):
     """Train on the first `maps` training maps and write a checkpoint.
 
     Args:
         out: the checkpoint to write; the run is kept in `folder`, by default a cache named after it.
         settings: `ttlib.training.Settings`.
-        start: a run's folder whose weights this one begins with, or None.
+        from_run: the folder of another run whose weights this one begins with, or None.
         windows: keyword arguments of `MapWindows`.
         size: keyword arguments of `MapTransformer`.
 
@@ -44,9 +44,11 @@ def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", start=
     data = MapWindows(some, **(windows or {}))
     torch.manual_seed(settings.seed)
     model = MapTransformer(LAYOUT, SIZE, data.transitions, grid=SIZE, **({"dropout": 0.0} | (size or {}))).to(device)
-    if start:
-        tensors, begun = checkpoints.load(Path(start) / "training.safetensors")
+    before = []  # the curve of the run that this one goes on from
+    if from_run:
+        tensors, begun = checkpoints.load(Path(from_run) / "training.safetensors")
         model.load_state_dict(checkpoints.part(tensors, "model/"))
+        before = begun["curve"]
     main_process = not dist.is_initialized() or dist.get_rank() == 0
     length = LAYOUT.length(data.transitions) - 1
     progress = tqdm(total=int(settings.tokens), unit="tok", unit_scale=True, mininterval=1, disable=not main_process)
@@ -58,20 +60,22 @@ def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", start=
     folder = folder or ROOT / "data/cache/training" / Path(out).stem
     curve = train(model, data, settings, folder, show)
     if main_process:
+        seen = before[-1]["tokens"] if before else 0
+        whole = before + [row | {"tokens": seen + row["tokens"]} for row in curve]
         about = {
             "dataset": "local:minigrid-4-rooms",
             "maps": maps,
             "seeds": [FIRST_SEED["training"], FIRST_SEED["training"] + maps - 1],
             "windows": windows or {},
             "fingerprint": some.fingerprint(),
-            "start": {key: begun[key] for key in ("settings", "step")} if start else None,
+            "from_run": {key: begun[key] for key in ("settings", "step")} if from_run else None,
             "command": "python -m ttlib.map_training " + " ".join(sys.argv[1:]),
             "commit": commit(),
             "device": describe_device(),
             "settings": asdict(settings),
-            "tokens": curve[-1]["step"] * settings.batch * length,
-            "minutes": round(sum(row["seconds"] for row in curve) / 60, 1),
-            "curve": curve[:: max(1, len(curve) // 200)],
+            "tokens": seen + curve[-1]["step"] * settings.batch * length,
+            "minutes": round(sum(row["seconds"] for row in whole) / 60, 1),
+            "curve": whole[:: max(1, len(whole) // 200)],
         }
         save_model(out, model, tokenizer, about)
     return model, tokenizer, curve
@@ -81,12 +85,12 @@ def main():
     parser = argparse.ArgumentParser(description="Train a model with a map and write its checkpoint.")
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
-    parser.add_argument("--start", type=Path, help="the folder of a run whose weights this one begins with")
+    parser.add_argument("--from-run", type=Path, help="the folder of a run whose weights this one begins with")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--maps", type=int, default=120_000)
     for name, default in (("tokens", 100e6), ("learning-rate", 1e-3), ("floor", 0.02), ("warmup", 0.02)):
         parser.add_argument(f"--{name}", type=float, default=default)
-    parser.add_argument("--batch", type=int, default=512, help="windows an update, 16 of each image")
+    parser.add_argument("--batch", type=int, default=256, help="windows an update, 4 of each image")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     settings = Settings(
@@ -100,7 +104,7 @@ def main():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
         device = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
     try:
-        train_on_maps(options.out, settings, options.maps, options.folder, device, options.start)
+        train_on_maps(options.out, settings, options.maps, options.folder, device, options.from_run)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     finally:

@@ -43,12 +43,12 @@ def test_the_goal_seeking_agent_takes_as_few_actions_as_a_search_that_knows_the_
 
 @pytest.mark.parametrize("transitions", [2, 3])
 def test_a_window_is_what_happens_in_its_map(maps, transitions):
-    windows = MapWindows(maps, passes=2, group=12, random=3, walks=3, transitions=transitions, seed=1)
+    windows = MapWindows(maps, passes=2, each=12, group=4, random=3, walks=3, transitions=transitions, seed=1)
     assert len(windows) == len(maps) * 2 * 12
     tokens, counted, (seen, rows) = windows.batch(torch.arange(len(windows)))
     assert tokens.shape == counted.shape == (len(windows), LAYOUT.length(transitions))
-    assert len(seen) == len(maps) * 2 and torch.equal(rows, torch.arange(len(windows)) // 12)  # one image a group
-    assert not counted[:, :5].any()  # neither the goal nor the state that the agent is in is to be predicted
+    assert len(seen) == len(maps) * 2 and torch.equal(rows, torch.arange(len(windows)) // 12)  # twelve windows an image
+    assert not counted[:, :2].any() and counted[:, 2:6].all()  # the goal is given, so it is not to be predicted
     opened = windows.doors[:, None] >> np.arange(maps.doors) & 1 == 1
     cells = maps.cells[np.arange(len(opened)) % len(maps)]
     assert np.array_equal(seen.numpy(), images(cells, opened))
@@ -62,7 +62,7 @@ def test_a_window_is_what_happens_in_its_map(maps, transitions):
 def test_goals_are_where_a_walk_came_to(maps):
     """A window that ends at its goal says so, and asks for nothing behind it."""
     for random in (0, 16):
-        windows = MapWindows(maps, passes=3, group=16, random=random, seed=2)
+        windows = MapWindows(maps, passes=3, random=random, seed=2)
         tokens, counted, _ = windows.batch(torch.arange(len(windows)))
         arrived = windows.left == 1
         assert arrived.any() and torch.equal(tokens[arrived, :2], tokens[arrived, 6:8])
@@ -71,7 +71,7 @@ def test_goals_are_where_a_walk_came_to(maps):
 
 def test_without_relabelling_a_random_walk_keeps_the_goal_it_was_meant_for(maps):
     kept, relabelled = (
-        MapWindows(maps, passes=4, group=16, random=16, relabel=relabel, seed=3).batch(torch.arange(len(maps) * 64))[0]
+        MapWindows(maps, passes=4, random=16, relabel=relabel, seed=3).batch(torch.arange(len(maps) * 64))[0]
         for relabel in (False, True)
     )
     assert torch.equal(kept[:, 2:6], relabelled[:, 2:6])  # the same walks
@@ -80,7 +80,7 @@ def test_without_relabelling_a_random_walk_keeps_the_goal_it_was_meant_for(maps)
 
 
 def test_the_same_seed_gives_the_same_windows(maps):
-    first, second, other = (MapWindows(maps, passes=1, group=8, random=2, seed=seed) for seed in (5, 5, 6))
+    first, second, other = (MapWindows(maps, passes=1, each=8, random=2, seed=seed) for seed in (5, 5, 6))
     assert torch.equal(first.tokens, second.tokens) and np.array_equal(first.doors, second.doors)
     assert not torch.equal(first.tokens, other.tokens)
 

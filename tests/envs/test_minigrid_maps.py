@@ -7,7 +7,20 @@ import numpy as np
 import pytest
 
 from ttlib.envs import minigrid_maps
-from ttlib.envs.minigrid_maps import ACTIONS, DOOR, FREE, WALL, check, generate, images, load_maps, reachable, step
+from ttlib.envs.minigrid_maps import (
+    ACTIONS,
+    DOOR,
+    FREE,
+    WALL,
+    Maps,
+    check,
+    generate,
+    images,
+    load_maps,
+    reachable,
+    read,
+    step,
+)
 
 
 def minigrid(rooms=4):
@@ -35,7 +48,7 @@ def test_a_step_is_minigrids_step(seed):
     env.reset(seed=seed)
     env.max_steps = 10_000
     env.grid.set(*env.goal_pos, None)  # the goal is neither in the image nor the end of these walks
-    ours = generate([seed])
+    ours = read(minigrid(), seed)
     pose, opened = ours.starts.astype(int), np.zeros((1, ours.doors), dtype=bool)
     toggled = walked = 0
     for action in rng.choice(4, p=[0.15, 0.15, 0.4, 0.3], size=1500):
@@ -67,9 +80,22 @@ def test_maps_have_the_rooms_that_were_asked_for(rooms):
 
 def test_starts_and_goals_are_minigrids_and_not_in_the_map(maps):
     env = minigrid()
+    ours = read(env, 904)
     env.reset(seed=904)
-    assert tuple(maps.starts[4]) == (*env.agent_pos, env.agent_dir) and tuple(maps.goals[4]) == tuple(env.goal_pos)
-    assert maps.cells[4][tuple(maps.goals[4])] == FREE
+    assert tuple(ours.starts[0]) == (*env.agent_pos, env.agent_dir) and tuple(ours.goals[0]) == tuple(env.goal_pos)
+    assert ours.cells[0][tuple(ours.goals[0])] == FREE
+
+
+def test_a_map_in_the_corner_is_the_same_map(maps):
+    raw = Maps.join([read(minigrid(), seed) for seed in range(900, 912)])
+    moved = raw.starts[:, :2] - maps.starts[:, :2]
+    assert (moved > 0).any() and (maps.rooms[..., :2].min(axis=1) == 0).all()
+    assert np.array_equal(raw.goals - moved, maps.goals) and np.array_equal(raw.starts[:, 2], maps.starts[:, 2])
+    for number, (x, y) in enumerate(moved):
+        kept = raw.cells[number, x:, y:]
+        assert np.array_equal(kept, maps.cells[number, : 25 - x, : 25 - y])
+        assert (raw.cells[number] != FREE).sum() == (kept != FREE).sum()
+    assert maps.in_the_corner().fingerprint() == maps.fingerprint()
 
 
 def test_the_maps_of_the_purposes_are_different_and_kept(tmp_path, monkeypatch):

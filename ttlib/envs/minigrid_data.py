@@ -151,24 +151,29 @@ def walk(maps, ways, rows, starts, opened, goals, rng=None, steps=80, after_chan
 class MapWindows:
     """What the model trains on: short pieces of walks in many maps, each with a goal and the map's image at its start.
 
-    Neighbouring windows, `group` at a time, share one image: they are cut from walks that start
+    Neighbouring windows, `each` at a time, share one image: they are cut from walks that start
     anywhere in one map while the same doors are open, before the first of these doors changes.
 
     Args:
         maps: `Maps`.
-        passes: groups a map, each with doors and walks of its own.
-        group: windows a group.
-        random: how many of them are cut from a random walk; the others from walks to a goal.
-        walks: walks to a goal that a group is cut from.
+        passes: images a map, each with doors and walks of its own.
+        each: windows an image.
+        group: how many of them a batch takes together. Few, and a batch shows many maps, from which
+            the model learns faster; many, and fewer images are to be read.
+        random: how many of `each` are cut from a random walk; the others from walks to a goal.
+        walks: walks to a goal that the others are cut from.
         transitions: of a window. Two are enough to learn where an action leads.
         relabel: whether the goal of a random walk is a place that it came to later; if not, it is
             the place it was meant for, which it hardly ever finds.
         seed: of doors, walks and windows.
     """
 
-    def __init__(self, maps, passes=3, group=16, random=2, walks=5, transitions=2, relabel=True, seed=0, chunk=500):
-        self.layout, self.maps, self.group, self.transitions, self.device = LAYOUT, maps, group, transitions, "cpu"
-        kinds = [(group - random, walks, False), (random, 1, True)]
+    def __init__(self, maps, passes=1, each=16, group=4, random=2, walks=5, transitions=2, relabel=True, seed=0):
+        if each % group:
+            raise ValueError(f"{each} windows an image cannot be taken {group} at a time; choose a divisor.")
+        self.layout, self.maps, self.transitions, self.device = LAYOUT, maps, transitions, "cpu"
+        self.each, self.group, chunk = each, group, 500
+        kinds = [(each - random, walks, False), (random, 1, True)]
         parts = []
         for turn in range(passes):
             for begin in range(0, len(maps), chunk):
@@ -180,10 +185,13 @@ class MapWindows:
                     if count
                 ]
                 bits = (opened << np.arange(maps.doors)).sum(axis=1).astype(np.uint8)
-                parts.append((*(np.concatenate(kind, axis=1) for kind in zip(*cut, strict=True)), bits))
+                mixed = rng.permuted(np.tile(np.arange(each), (len(some), 1)), axis=1)
+                tokens, left = (np.concatenate(kind, axis=1) for kind in zip(*cut, strict=True))
+                tokens = np.take_along_axis(tokens, mixed[..., None], axis=1)
+                parts.append((tokens, np.take_along_axis(left, mixed, axis=1), bits))
         tokens, left, bits = (np.concatenate(kind) for kind in zip(*parts, strict=True))
         self.tokens, self.left = torch.from_numpy(tokens).flatten(0, 1), torch.from_numpy(left).flatten()
-        self.doors = bits  # of each group
+        self.doors = bits  # of each image
 
     def __len__(self):
         return len(self.tokens)
@@ -199,20 +207,20 @@ class MapWindows:
 
         Returns:
             tokens: (B, T) int64.
-            counted: (B, T) bool, which tokens are to be predicted: neither goal nor first state, and
-                nothing that comes after the goal was reached.
+            counted: (B, T) bool, which tokens are to be predicted: not the goal, and nothing that comes
+                after it was reached. Where agents are at first shows where a map has room, so it counts.
             context: images (I, 3, 25, 25) uint8 and (B,) the image of each window.
         """
         chosen = torch.as_tensor(chosen).cpu()
         tokens, left = self.tokens[chosen].long(), self.left[chosen].long()[:, None]
         at = torch.arange(self.transitions)[None]
-        state, action = (at <= left) & (at > 0), at < left
+        state, action = at <= left, at < left
         counted = torch.stack([state, state, state, action], dim=2).flatten(1)
         counted = torch.cat([torch.zeros(len(chosen), 2, dtype=torch.bool), counted], dim=1)
-        groups, rows = (chosen // self.group).unique(return_inverse=True)
-        groups = groups.numpy()
-        opened = self.doors[groups, None] >> np.arange(self.maps.doors) & 1 == 1
-        seen = torch.from_numpy(images(self.maps.cells[groups % len(self.maps)], opened))
+        shown, rows = (chosen // self.each).unique(return_inverse=True)
+        shown = shown.numpy()
+        opened = self.doors[shown, None] >> np.arange(self.maps.doors) & 1 == 1
+        seen = torch.from_numpy(images(self.maps.cells[shown % len(self.maps)], opened))
         return tokens.to(self.device), counted.to(self.device), (seen.to(self.device), rows.to(self.device))
 
 
