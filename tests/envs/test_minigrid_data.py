@@ -74,7 +74,7 @@ def test_without_relabelling_a_random_walk_keeps_the_goal_it_was_meant_for(maps)
         MapWindows(maps, passes=4, random=16, relabel=relabel, seed=3).batch(torch.arange(len(maps) * 64))[0]
         for relabel in (False, True)
     )
-    assert torch.equal(kept[:, 2:6], relabelled[:, 2:6])  # the same walks
+    assert sorted(kept[:, 2:6].tolist()) == sorted(relabelled[:, 2:6].tolist())  # the same walks
     distance = [(tokens[:, :2] - tokens[:, 2:4]).abs().sum(dim=1).float().mean() for tokens in (kept, relabelled)]
     assert distance[0] > 2 * distance[1]
 
