@@ -7,7 +7,6 @@ that has an encoder. A run that was killed goes on with the same command.
 """
 
 import argparse
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,7 @@ from ttlib.model import save_model
 from ttlib.paths import ROOT
 from ttlib.provenance import commit, describe_device
 from ttlib.settings import Settings
-from ttlib.training import train
+from ttlib.training import processes, train
 
 
 def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", from_run=None, windows=None, size=None):
@@ -99,17 +98,8 @@ def main():
         log_every=50,
         save_every=200,
     )
-    device = options.device
-    if "RANK" in os.environ:  # started by torchrun
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        device = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
-    try:
+    with processes(options.device) as device:
         train_on_maps(options.out, settings, options.maps, options.folder, device, options.from_run)
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 if __name__ == "__main__":

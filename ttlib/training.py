@@ -131,6 +131,21 @@ def _accumulate_gradients(model, windows, chosen, weights, settings, step, world
     return by_slot
 
 
+@contextlib.contextmanager
+def processes(device):
+    """Join the processes that torchrun started, if it did; gives this one's device. A user's error ends in a line."""
+    if "RANK" in os.environ:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        device = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
+    try:
+        yield device
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
 def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
@@ -203,19 +218,10 @@ def main():
     size = {name: getattr(options, name) for name in ("layers", "heads", "width", "dropout")}
     tokens = {name: getattr(options, name) for name in ("bins", "method", "goal", "terminal_reward")}
     tokens["values"] = not options.no_values
-    device = options.device
-    if "RANK" in os.environ:  # started by torchrun
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        device = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
-    try:
+    with processes(options.device) as device:
         train_from_scratch(
             options.dataset, options.out, settings, size, tokens, options.transitions, device, options.folder
         )
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from ttlib.datasets import load
 from ttlib.paths import ROOT
 from ttlib.progress import progress
 from ttlib.provenance import commit, describe_device
-from ttlib.training import keep_freed_memory
+from ttlib.settings import keep_freed_memory
 
 
 @dataclass(frozen=True)
