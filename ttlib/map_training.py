@@ -7,8 +7,6 @@ that has an encoder. A run that was killed goes on with the same command.
 """
 
 import argparse
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,7 +19,7 @@ from ttlib.envs.minigrid_maps import FIRST_SEED, SIZE, load_maps
 from ttlib.map_encoder import MapTransformer
 from ttlib.model import save_model
 from ttlib.paths import ROOT
-from ttlib.provenance import commit, describe_device
+from ttlib.provenance import how_trained
 from ttlib.settings import Settings
 from ttlib.training import processes, train
 
@@ -49,7 +47,6 @@ def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", from_r
         model.load_state_dict(checkpoints.part(tensors, "model/"))
         before = begun["curve"]
     main_process = not dist.is_initialized() or dist.get_rank() == 0
-    length = LAYOUT.length(data.transitions) - 1
     progress = tqdm(total=int(settings.tokens), unit="tok", unit_scale=True, mininterval=1, disable=not main_process)
 
     def show(row):
@@ -68,14 +65,8 @@ def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", from_r
             "windows": windows or {},
             "fingerprint": some.fingerprint(),
             "from_run": {key: begun[key] for key in ("settings", "step")} if from_run else None,
-            "command": "python -m ttlib.map_training " + " ".join(sys.argv[1:]),
-            "commit": commit(),
-            "device": describe_device(),
-            "settings": asdict(settings),
-            "tokens": seen + curve[-1]["step"] * settings.batch * length,
-            "minutes": round(sum(row["seconds"] for row in whole) / 60, 1),
-            "curve": whole[:: max(1, len(whole) // 200)],
-        }
+            "tokens": whole[-1]["tokens"],
+        } | how_trained("ttlib.map_training", whole, settings)
         save_model(out, model, tokenizer, about)
     return model, tokenizer, curve
 

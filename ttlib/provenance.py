@@ -4,6 +4,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -32,6 +33,24 @@ def describe_device():
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def how_trained(module, curve, settings):
+    """What a checkpoint says of its training: command, code, device, settings, minutes, and the curve, thinned out.
+
+    Args:
+        module: whose command line was called, such as "ttlib.training".
+        curve: rows with the "seconds" since the row before.
+        settings: a dataclass.
+    """
+    return {
+        "command": f"python -m {module} " + " ".join(sys.argv[1:]),
+        "commit": commit(),
+        "device": describe_device(),
+        "settings": asdict(settings),
+        "minutes": round(sum(row["seconds"] for row in curve) / 60, 1),
+        "curve": curve[:: max(1, len(curve) // 200)],
+    }
 
 
 def peak_mib(children=False):

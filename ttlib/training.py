@@ -28,7 +28,7 @@ from ttlib.datasets import load
 from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, save_model
 from ttlib.paths import ROOT
-from ttlib.provenance import commit, describe_device
+from ttlib.provenance import how_trained
 from ttlib.settings import Settings, keep_freed_memory, make_optimizer, window_order
 from ttlib.tokens import Tokenizer, TokenWindows
 
@@ -164,7 +164,6 @@ def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, dev
     windows = TokenWindows(tokenizer, trajectories, transitions)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
-    length = tokenizer.layout.length(transitions) - 1
     main_process = not dist.is_initialized() or dist.get_rank() == 0
     progress = tqdm(total=int(settings.tokens), unit="tok", unit_scale=True, mininterval=1, disable=not main_process)
 
@@ -179,14 +178,8 @@ def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, dev
             "dataset": dataset,
             "env_id": trajectories.env_id,
             "fingerprint": trajectories.fingerprint(),
-            "command": "python -m ttlib.training " + " ".join(sys.argv[1:]),
-            "commit": commit(),
-            "device": describe_device(),
-            "settings": asdict(settings),
-            "tokens": curve[-1]["step"] * settings.batch * length,
-            "minutes": round(sum(row["seconds"] for row in curve) / 60, 1),
-            "curve": curve[:: max(1, len(curve) // 200)],
-        }
+            "tokens": curve[-1]["tokens"],
+        } | how_trained("ttlib.training", curve, settings)
         save_model(out, model, tokenizer, about)
     return model, tokenizer, curve
 

@@ -21,7 +21,7 @@ from ttlib.baselines.decision_transformer import DecisionTransformer, save_model
 from ttlib.datasets import load
 from ttlib.paths import ROOT
 from ttlib.progress import progress
-from ttlib.provenance import commit, describe_device
+from ttlib.provenance import how_trained
 from ttlib.settings import keep_freed_memory
 
 
@@ -205,12 +205,7 @@ def train_from_scratch(dataset, out, settings, size=None, device="cpu", folder=N
         "env_id": trajectories.env_id,
         "fingerprint": trajectories.fingerprint(),
         "best_return": float(trajectories.returns.max()),
-        "commit": commit(),
-        "device": describe_device(),
-        "settings": asdict(settings),
-        "minutes": round(sum(row["seconds"] for row in curve) / 60, 1),
-        "curve": curve[:: max(1, len(curve) // 200)],
-    }
+    } | how_trained("ttlib.baselines.decision_training", curve, settings)
     save_model(out, model, about)
     return model, curve
 
