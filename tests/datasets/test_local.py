@@ -171,7 +171,7 @@ def test_what_is_shipped_fits_its_recipes():
         assert path.stat().st_size < 2 * 2**20
         tensors, description = checkpoints.load(path)
         kinds = {kind for info in description["behaviours"] for kind in info["sets"]}
-        assert kinds == {"expert", "medium", "medium-replay"}
+        assert kinds == {kind for kind in RECIPES[path.stem].kinds if len(local.KINDS[kind]) == 1}
         assert all(np.isfinite(tensor.numpy()).all() for tensor in tensors.values())
         for kind in kinds:
             assert manifest[f"{path.stem}-{kind}"]["env_id"] == RECIPES[path.stem].env_id
@@ -186,6 +186,16 @@ def test_medium_is_found_at_a_third_of_the_expert(monkeypatch):
     middle, returns = ship._medium("Hopper-v5", snapshots, normalized_score("Hopper-v5", 3000.0), 1)
     assert middle == 3 and returns == snapshots[: len(returns)] and returns[-2] < 2000 < returns[-1]
     assert ship._expert("Hopper-v5", snapshots, 1, 1) == (10, 3000.0)
+
+
+def test_a_body_has_the_sets_of_its_recipe_only():
+    assert local.find("humanoid-expert").env_id == "Humanoid45-v5" and "humanoid-expert" in local.names()
+    with pytest.raises(ValueError, match="no local data set 'humanoid-medium'"):
+        local.find("humanoid-medium")
+
+
+def test_a_body_without_reference_returns_has_no_score():
+    assert datasheet._score("Hopper-v5", 3234.3) == "100.0" and datasheet._score("Humanoid45-v5", 3234.3) == "-"
 
 
 def test_scores():

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import ttlib.envs  # noqa: F401  (registers the project's environments)
 from ttlib import checkpoints
 from ttlib.datasets.policies import Behaviour, pack, unpack
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one behaviour is trained: the environment and PPO's settings."""
+    """How one behaviour is trained: the environment and PPO's settings; and which local sets it makes."""
 
     env_id: str
     steps: int
@@ -39,6 +40,7 @@ class Recipe:
     hidden: tuple = (64, 64)
     activation: str = "tanh"  # or "relu"
     clip: float = 0.2
+    kinds: tuple = ("expert", "medium", "medium-replay", "medium-expert")
 
 
 RECIPES = {
@@ -55,6 +57,17 @@ RECIPES = {
         hidden=(128, 128),
         activation="relu",
         clip=0.1,
+    ),
+    "humanoid": Recipe(
+        "Humanoid45-v5",
+        steps=10_000_000,
+        environments=16,
+        batch=512,
+        epochs=5,
+        log_std=-1.0,
+        snapshot_every=50,
+        hidden=(256, 256),
+        kinds=("expert",),
     ),
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 from ttlib import checkpoints
 from ttlib.datasets import load, normalized_score
 from ttlib.datasets.behaviours import RECIPES
-from ttlib.datasets.local import KINDS, SEED
+from ttlib.datasets.local import SEED
 from ttlib.paths import ROOT
 
 INTRODUCTION = """# Datasheet of the local data sets
@@ -61,7 +61,7 @@ def write():
     bodies = [body for body in RECIPES if (ROOT / "data" / "behaviours" / f"{body}.safetensors").exists()]
     for body in bodies:
         sections.append(_behaviours(body))
-        sets = {f"{body}-{kind}": load(f"local:{body}-{kind}") for kind in KINDS}
+        sets = {f"{body}-{kind}": load(f"local:{body}-{kind}") for kind in RECIPES[body].kinds}
         sections.append(_table(sets))
         sections += [_set(name, trajectories) for name, trajectories in sets.items()]
     path = ROOT / "data" / "DATASHEET.md"
@@ -91,9 +91,7 @@ def _behaviours(body):
     ]
     for info in description["behaviours"]:
         value = info["measured_return"]
-        lines.append(
-            f"| {info['steps']:,} | {', '.join(info['sets'])} | {value:.0f} | {normalized_score(env_id, value):.1f} |"
-        )
+        lines.append(f"| {info['steps']:,} | {', '.join(info['sets'])} | {value:.0f} | {_score(env_id, value)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +104,7 @@ def _table(sets):
         returns = t.returns
         lines.append(
             f"| local:{name} | {len(t):,} | {len(returns):,} | {returns.mean():.0f} ± {returns.std():.0f} "
-            f"| {returns.min():.0f} | {returns.max():.0f} | {normalized_score(t.env_id, returns.mean()):.1f} "
+            f"| {returns.min():.0f} | {returns.max():.0f} | {_score(t.env_id, returns.mean())} "
             f"| {t.lengths.mean():.0f} | {t.terminals.sum() / len(returns):.0%} |"
         )
     note = (
@@ -114,6 +112,14 @@ def _table(sets):
         "*score*: of the mean return, by D4RL's reference returns."
     )
     return "\n".join([*lines, "", note, ""])
+
+
+def _score(env_id, value):
+    """The normalised score in print; a dash for a body that D4RL has no reference returns of."""
+    try:
+        return f"{normalized_score(env_id, value):.1f}"
+    except ValueError:
+        return "-"
 
 
 def _set(name, trajectories):

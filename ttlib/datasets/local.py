@@ -54,13 +54,13 @@ class LocalSet:
 
 def names():
     """The names of the sets that behaviours collect, without the family `local:`."""
-    return [f"{body}-{kind}" for body in RECIPES for kind in KINDS]
+    return [f"{body}-{kind}" for body, recipe in RECIPES.items() for kind in recipe.kinds]
 
 
 def find(name):
     """The `LocalSet` called `name`, e.g. "hopper-medium"; ValueError if there is none."""
     body, _, kind = name.partition("-")
-    if body not in RECIPES or kind not in KINDS:
+    if body not in RECIPES or kind not in RECIPES[body].kinds:
         raise ValueError(f"there is no local data set {name!r}; there are {', '.join([*names(), 'four-rooms'])}.")
     return LocalSet(body, kind, RECIPES[body].env_id)
 
@@ -160,15 +160,16 @@ def check(trajectories, name):
             )
 
 
-def measure_manifest(body, kinds=("medium-replay", "medium", "expert"), seeds=6, transitions=50_000):
+def measure_manifest(body, kinds=None, seeds=6, transitions=50_000):
     """Rows of the manifest for `body`: means over collections with `seeds` seeds, tolerances from their spread.
 
     Another machine's rounding soon leads to other episodes of the same policies, so its
     data differ from ours as another seed's do. A tolerance is six standard deviations
     between seeds, at least 1% of the mean's size; `transitions` are fewer than a whole
-    set has, which takes less time and makes it wider.
+    set has, which takes less time and makes it wider. `kinds` are all of one part where they are left out.
     """
     path = ROOT / "data" / "manifest.json"
+    kinds = kinds or [kind for kind in RECIPES[body].kinds if len(KINDS[kind]) == 1]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         for wanted in [find(f"{body}-{kind}") for kind in kinds]:
             jobs = [pool.submit(_measure, wanted, transitions, SEED + 1 + number) for number in range(seeds)]
@@ -246,7 +247,7 @@ def main():
     parser.add_argument("command", choices=["manifest"])
     parser.add_argument("body", choices=list(RECIPES))
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=["medium-replay", "medium", "expert"])
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), help="all of the body's when left out")
     options = parser.parse_args()
     try:
         measure_manifest(options.body, options.kinds, options.seeds)

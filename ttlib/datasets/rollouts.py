@@ -9,6 +9,8 @@ cut except by the environment's own time limit.
 import gymnasium
 import numpy as np
 
+import ttlib.envs  # noqa: F401  (registers the project's environments)
+
 
 class _Recorder:
     """One environment and the episode that runs in it."""

@@ -11,6 +11,8 @@ sets that it acts in. The run with the better expert is used for all of them.
 - medium: three consecutive snapshots whose mean score is nearest to a third of the
   expert's, among those before the run first passes two thirds of it.
 - medium-replay: every snapshot up to the middle one of these.
+
+A body whose recipe makes expert data only has the first of these.
 """
 
 import argparse
@@ -57,12 +59,14 @@ def ship(name, runs, out=None, look=10, second_look=40):
         print(f"{folder.name}: expert at {snapshots[index].info['steps']:,} steps returns {expert_return:.0f}")
         if expert_return == max(run["return"] for run in found):
             best, chosen = found[-1], snapshots
-    expert_score = normalized_score(recipe.env_id, best["return"])
-    medium, early = _medium(recipe.env_id, chosen, expert_score, second_look)
-    for index in range(medium + 1):
-        chosen[index].info["sets"] = ["medium-replay"]
-    for index in range(medium - 1, medium + 2):
-        chosen[index].info.setdefault("sets", []).append("medium")
+    early = []
+    if "medium" in recipe.kinds:
+        expert_score = normalized_score(recipe.env_id, best["return"])
+        medium, early = _medium(recipe.env_id, chosen, expert_score, second_look)
+        for index in range(medium + 1):
+            chosen[index].info["sets"] = ["medium-replay"]
+        for index in range(medium - 1, medium + 2):
+            chosen[index].info.setdefault("sets", []).append("medium")
     chosen[best["expert"]].info["sets"] = ["expert"]
     for index, value in [*enumerate(early), (best["expert"], best["return"])]:
         chosen[index].info["measured_return"] = round(value, 1)

@@ -1,6 +1,24 @@
-"""Environments that the project makes itself; importing this package registers them with gymnasium."""
+"""Environments that the project makes itself; importing this package registers them with gymnasium.
+
+`Humanoid45-v5` is gymnasium's Humanoid-v5 as the prediction study sees it: the positions without the
+global x and y (22 numbers: height, orientation as a quaternion, 17 joint angles) and the velocities (23),
+and no inertias, forces or contacts. Its 17 actions go from -1 to 1, as those of the other bodies do;
+gymnasium's go from -0.4 to 0.4.
+"""
 
 import gymnasium
+import numpy as np
+from gymnasium.envs.registration import WrapperSpec
 
 gymnasium.register(id="FourRooms-v0", entry_point="ttlib.envs.four_rooms:FourRooms", max_episode_steps=None)
 gymnasium.register(id="KeyToDoor-v0", entry_point="ttlib.envs.key_to_door:KeyToDoor", max_episode_steps=None)
+
+_left_out = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
+_bounds = {"min_action": np.float32(-1), "max_action": np.float32(1)}
+gymnasium.register(
+    id="Humanoid45-v5",
+    entry_point="gymnasium.envs.mujoco.humanoid_v5:HumanoidEnv",
+    max_episode_steps=1000,
+    additional_wrappers=(WrapperSpec("RescaleAction", "gymnasium.wrappers:RescaleAction", _bounds),),
+    kwargs={f"include_{name}_in_observation": False for name in _left_out},
+)
