@@ -1,0 +1,118 @@
+"""The ant that goes where it is told: what a walker learns in before it is led through mazes.
+
+On flat ground and without walls the ant is sent to one waypoint after the other. It sees what
+`AntMaze` shows of its body, without x and y, and the unit vector to the waypoint; so whoever
+leads it needs nothing but a direction. Waypoints lie as far away as neighbouring cells do, the
+new one in any direction, and it gets a new one on the way, too.
+
+Some episodes begin with an ant that has fallen, on its side or its back. An ant that lies there is
+not given up at once but after `PATIENCE` steps, so that it can learn to get up.
+"""
+
+from typing import ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.mujoco.ant_v5 import AntEnv
+
+FALLEN = -0.2  # below this cosine of its tilt an ant lies
+PATIENCE = 100  # steps that it may lie
+FALLS = 0.2  # share of the episodes that begin with a fall
+FAR = (2.0, 6.0)  # metres to a new waypoint
+NEAR = 1.0  # metres within which a waypoint is reached
+STAYS = (50, 200)  # steps after which a waypoint is given up
+
+
+class AntWalker(gymnasium.Env):
+    """An ant on flat ground.
+
+    Observation (29,) float32: qpos without x and y (13), qvel (14), direction to the waypoint (2). Action: (8,)
+    in [-1, 1]. Reward, with the velocity v (m/s), the direction d and the cosine of the tilt `up`:
+
+        1.5 min(v.d, 4) - 0.3 |v x d| + 0.5 - 0.1 |a|^2 + 0.5 up
+
+    and -5 where an ant has lain for `PATIENCE` steps, which ends the episode.
+
+    Raises:
+        ValueError: a render mode is asked for.
+    """
+
+    metadata: ClassVar[dict] = {"render_modes": []}
+
+    def __init__(self, render_mode=None):
+        if render_mode is not None:
+            raise ValueError(f"the walker has no render mode {render_mode!r}; draw poses with ttlib.render.")
+        self.render_mode = None
+        self.body = AntEnv(include_cfrc_ext_in_observation=False)
+        numbers = self.body.model.nq + self.body.model.nv
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape=(numbers,), dtype=np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, shape=(self.body.model.nu,), dtype=np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        rng = self.np_random
+        self.body.reset(seed=int(rng.integers(2**31)))
+        pose, velocity = self.body.data.qpos.copy(), self.body.data.qvel.copy()
+        turn = rng.uniform(0, 2 * np.pi)
+        pose[3:7] = np.cos(turn / 2), 0, 0, np.sin(turn / 2)
+        if rng.random() < FALLS:
+            pose[2] = 1.0  # room to stretch a leg downward in any orientation
+            pose[3:7] = rng.normal(size=4)
+            low, high = self.body.model.jnt_range[1:].T
+            pose[7:] = rng.uniform(low, high)
+        pose[3:7] /= np.linalg.norm(pose[3:7])
+        self.body.set_state(pose, velocity)
+        self.lain = 0
+        self._new_waypoint()
+        return self._observation(), {}
+
+    def step(self, action):
+        action = np.clip(np.asarray(action, dtype=float), -1, 1)
+        before, direction = self.body.data.qpos[:2].copy(), self._direction()
+        self.body.do_simulation(action, self.body.frame_skip)
+        velocity = (self.body.data.qpos[:2] - before) / self.body.dt
+        along, across = velocity @ direction, velocity[0] * direction[1] - velocity[1] * direction[0]
+        up = upright(self.body.data.qpos[3:7])
+        reward = 1.5 * min(along, 4.0) - 0.3 * abs(across) + 0.5 - 0.1 * np.square(action).sum() + 0.5 * up
+        self.lain = self.lain + 1 if up < FALLEN else 0
+        given_up = self.lain >= PATIENCE
+        self.left -= 1
+        if self.left == 0 or np.linalg.norm(self.waypoint - self.body.data.qpos[:2]) < NEAR:
+            self._new_waypoint()
+        info = {"along": float(along), "up": float(up)}
+        return self._observation(), float(-5.0 if given_up else reward), given_up, False, info
+
+    def close(self):
+        self.body.close()
+
+    @property
+    def model(self):
+        return self.body.model
+
+    @property
+    def data(self):
+        return self.body.data
+
+    @property
+    def dt(self):
+        """Seconds in a step."""
+        return self.body.dt
+
+    def _new_waypoint(self):
+        angle, far = self.np_random.uniform(0, 2 * np.pi), self.np_random.uniform(*FAR)
+        self.waypoint = self.body.data.qpos[:2] + far * np.array([np.cos(angle), np.sin(angle)])
+        self.left = int(self.np_random.integers(STAYS[0], STAYS[1] + 1))
+
+    def _direction(self):
+        """(2,) unit vector to the waypoint."""
+        way = self.waypoint - self.body.data.qpos[:2]
+        return way / max(np.linalg.norm(way), 1e-6)
+
+    def _observation(self):
+        data = self.body.data
+        return np.concatenate([data.qpos[2:], data.qvel, self._direction()]).astype(np.float32)
+
+
+def upright(quaternions):
+    """(...) cosine of the tilt of bodies with orientations (..., 4), real part first: 1 upright, -1 on the back."""
+    return 1 - 2 * (quaternions[..., 1] ** 2 + quaternions[..., 2] ** 2)
