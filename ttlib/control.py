@@ -75,7 +75,7 @@ class Controller:
         transition = self.latest
         if self.tokenizer.layout.values:
             # What R will be nobody knows; its token is never attended to, so that any will do.
-            rewards = torch.as_tensor(np.asarray(rewards, dtype=np.float32), device=transition.device)[:, None]
+            rewards = torch.tensor(np.asarray(rewards, dtype=np.float32), device=transition.device)[:, None]
             slot = self.tokenizer.layout.reward
             reward = self.tokenizer.bins.encode(rewards, slice(slot, slot + 1))
             transition = torch.cat([transition, reward, torch.zeros_like(reward)], dim=1)
