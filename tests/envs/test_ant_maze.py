@@ -34,12 +34,7 @@ def test_the_reward_is_one_at_the_goal_and_ends_the_episode(kind):
     goal = env.maze.center(env.maze.goal)
     still = np.zeros(env.action_space.shape)
     for away, expected in ((RADIUS - 0.15, True), (RADIUS + 0.4, False)):
-        if kind is PointMaze:
-            env.reset(
-                seed=0, options={"start": goal + [0, 0], "goal": goal + [away, 0] if away < 0.5 else goal - [0, 2]}
-            )
-        else:
-            env.reset(seed=0, options={"start": goal + [away, 0]})
+        env.reset(seed=0, options={"start": goal + [away, 0]})
         observation, reward, terminal, truncated, _ = env.step(still)
         assert (reward, terminal, truncated) == (float(expected), expected, False)
         assert expected == (np.linalg.norm(observation[:2] - env.goal) <= RADIUS)

@@ -69,6 +69,18 @@ RECIPES = {
         hidden=(256, 256),
         kinds=("expert",),
     ),
+    # Leads ants through mazes (`ttlib.datasets.maze_walks`); what it does by itself makes no data set.
+    "antwalker": Recipe(
+        "AntWalker-v0",
+        steps=8_000_000,
+        environments=16,
+        batch=1024,
+        epochs=6,
+        log_std=-0.7,
+        snapshot_every=50,
+        hidden=(256, 256),
+        kinds=(),
+    ),
 }
 
 

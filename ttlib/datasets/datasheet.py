@@ -62,7 +62,7 @@ def write():
     for body in bodies:
         sections.append(_behaviours(body))
         sets = {f"{body}-{kind}": load(f"local:{body}-{kind}") for kind in RECIPES[body].kinds}
-        sections.append(_table(sets))
+        sections += [_table(sets)] if sets else []
         sections += [_set(name, trajectories) for name, trajectories in sets.items()]
     path = ROOT / "data" / "DATASHEET.md"
     with checkpoints.written_atomically(path) as temporary:
