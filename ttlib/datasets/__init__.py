@@ -1,6 +1,7 @@
 """Data sets by name.
 
     load("local:hopper-medium")            collected here, in real MuJoCo, on first use
+    load("local:antmaze-large-play")       walks through a maze, the same for pointmaze
     load("local:four-rooms")               demonstrations in the four-rooms environment
     load("d4rl:hopper-medium-v2")          D4RL's HDF5 file, downloaded on first use
     load("minari:mujoco/hopper/medium-v0") through the minari package
@@ -27,6 +28,10 @@ def load(name):
         from ttlib.envs.demonstrations import collect
 
         return collect()
+    if family == "local" and rest.partition("-")[0] in ("antmaze", "pointmaze"):
+        from ttlib.datasets import maze_walks
+
+        return maze_walks.load(rest)
     if family == "local":
         from ttlib.datasets import local
 

@@ -12,9 +12,11 @@ import sys
 import numpy as np
 
 from ttlib import checkpoints
-from ttlib.datasets import load, normalized_score
+from ttlib.datasets import load, maze_walks, normalized_score
 from ttlib.datasets.behaviours import RECIPES
-from ttlib.datasets.local import SEED
+from ttlib.datasets.local import SEED, manifest
+from ttlib.envs.ant_maze import RADIUS
+from ttlib.envs.guide import JITTER
 from ttlib.paths import ROOT
 
 INTRODUCTION = """# Datasheet of the local data sets
@@ -64,6 +66,8 @@ def write():
         sets = {f"{body}-{kind}": load(f"local:{body}-{kind}") for kind in RECIPES[body].kinds}
         sections += [_table(sets)] if sets else []
         sections += [_set(name, trajectories) for name, trajectories in sets.items()]
+    mazes = [name for name in maze_walks.names() if name in manifest()]
+    sections += [_mazes(mazes)] if mazes else []
     path = ROOT / "data" / "DATASHEET.md"
     with checkpoints.written_atomically(path) as temporary:
         temporary.write_text("\n".join(sections))
@@ -129,6 +133,46 @@ def _set(name, trajectories):
     for count, low, high in zip(counts, edges, edges[1:], strict=False):
         lines.append(f"return {low:6.0f} to {high:6.0f}  {count:5d}  {'#' * round(40 * count / counts.max())}".rstrip())
     return "\n".join([*lines, "```", ""])
+
+
+MAZES = f"""## Mazes
+
+Walks through AntMaze and PointMaze (`ttlib.datasets.maze_walks`), led from cell to cell by a breadth-first search:
+the ant by the policy antwalker, the point by a pull toward its waypoint. Waypoints lie 0 to {JITTER} of a cell from the
+middle of theirs, actions have normal noise of {maze_walks.NOISE} added and are clipped. A walk goes from one cell to
+another: in `diverse` sets any two, in `play` sets and in umaze two of a few that stand in `ttlib.envs.mazes.PLACES`;
+never from the tested start to the tested goal. Afterwards an episode ends, with reward 1 and a terminal, where it comes
+within {RADIUS} m of the tested goal, and in a timeout otherwise.
+
+How this differs from D4RL: 1. walks end at their own goal, so they are shorter; 2. umaze has walks between four cells,
+where D4RL's has the tested start and goal only; 3. a body counts as being in a cell once it is well inside, and a
+waypoint that is not reached is drawn anew, both against corners; 4. the last waypoint has no jitter; 5. an ant that
+lies on its back for {maze_walks.GIVEN_UP} steps is given up; 6. the ant is gymnasium's, not D4RL's.
+"""
+
+
+def _mazes(names):
+    """How maze data are made, a row for each set, and where its steps are."""
+    lines = [
+        MAZES,
+        "| set | transitions | episodes | mean length | reach the goal | of these, from the start | fingerprint |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    maps = []
+    for name in names:
+        t, maze = load(f"local:{name}"), maze_walks.find(name).maze
+        ends = t.terminals.sum()
+        lines.append(
+            f"| local:{name} | {len(t):,} | {len(t.lengths):,} | {t.lengths.mean():.0f} | {ends / len(t.lengths):.1%} "
+            f"| {maze_walks.solved(t, maze).sum()} | `{t.fingerprint()}` |"
+        )
+        counts = maze_walks.coverage(t, maze)
+        maps += [f"### local:{name}: thousands of steps in each cell", "", "```"]
+        for walls, row in zip(maze.rows, counts, strict=True):
+            cells = ["#####" if wall else f"{count / 1000:5.1f}" for wall, count in zip(walls, row, strict=True)]
+            maps.append(" ".join(cells))
+        maps += ["```", ""]
+    return "\n".join([*lines, "", *maps])
 
 
 def main():

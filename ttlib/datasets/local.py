@@ -74,15 +74,29 @@ def load(name):
         OSError: the cache cannot be written.
     """
     wanted = find(name)
-    path = ROOT / "data" / "cache" / "local" / f"{name}.safetensors"
-    origin = _origin(wanted)
-    cached = _read(path, wanted, origin)
-    if cached is not None:
-        return cached
     if len(wanted.parts) > 1:
         return _join([load(f"{wanted.body}-{part}") for part in wanted.parts], wanted)
-    trajectories = collect(wanted, TRANSITIONS)
-    check(trajectories, wanted.name)
+    return kept(name, wanted.env_id, _origin(wanted), lambda: collect(wanted, TRANSITIONS))
+
+
+def kept(name, env_id, origin, make):
+    """`Trajectories` of the local set `name` from its cache; made, checked and cached where there are none.
+
+    Args:
+        env_id: the environment in which models of these data are evaluated.
+        origin: what the set is made from, plain values; what was made from something else is made again.
+        make: function that gives the `Trajectories`.
+
+    Raises:
+        ValueError: what was made does not fit the manifest.
+        OSError: the cache cannot be written.
+    """
+    path = ROOT / "data" / "cache" / "local" / f"{name}.safetensors"
+    cached = _read(path, name, env_id, origin)
+    if cached is not None:
+        return cached
+    trajectories = make()
+    check(trajectories, name)
     keys = ("observations", "actions", "rewards", "terminals", "timeouts")
     tensors = {key: torch.from_numpy(getattr(trajectories, key).copy()) for key in keys}
     checkpoints.save(path, tensors, origin)
@@ -136,11 +150,12 @@ def check(trajectories, name):
         ValueError: a statistic differs by more than its tolerance; the sentence names it.
         FileNotFoundError: there is no manifest.
     """
-    expected = _manifest().get(name)
+    expected = manifest().get(name)
     if expected is None:
+        maze = name.partition("-")[0].endswith("maze")
+        command = f"maze_walks manifest {name}" if maze else f"local manifest {name.partition('-')[0]}"
         raise ValueError(
-            f"data/manifest.json says nothing about {name!r}; "
-            f"run `python -m ttlib.datasets.local manifest {name.partition('-')[0]}` to measure it."
+            f"data/manifest.json says nothing about {name!r}; run `python -m ttlib.datasets.{command}` to measure it."
         )
     if len(trajectories) < expected["transitions"]:
         raise ValueError(
@@ -161,30 +176,40 @@ def check(trajectories, name):
 
 
 def measure_manifest(body, kinds=None, seeds=6, transitions=50_000):
-    """Rows of the manifest for `body`: means over collections with `seeds` seeds, tolerances from their spread.
+    """Rows of the manifest for `body`, see `keep_rows`. `kinds` are all of one part where they are left out."""
+    kinds = kinds or [kind for kind in RECIPES[body].kinds if len(KINDS[kind]) == 1]
+    sets = [find(f"{body}-{kind}") for kind in kinds]
+    keep_rows({wanted.name: (wanted.env_id, TRANSITIONS, wanted) for wanted in sets}, _measure, seeds, transitions)
+
+
+def keep_rows(sets, measure, seeds=6, transitions=50_000):
+    """Measure rows of the manifest: means over collections with `seeds` seeds, tolerances from their spread.
 
     Another machine's rounding soon leads to other episodes of the same policies, so its
     data differ from ours as another seed's do. A tolerance is six standard deviations
     between seeds, at least 1% of the mean's size; `transitions` are fewer than a whole
-    set has, which takes less time and makes it wider. `kinds` are all of one part where they are left out.
+    set has, which takes less time and makes it wider.
+
+    Args:
+        sets: name -> (environment, transitions of the whole set, what `measure` is called with).
+        measure: function at the top of a module, of the last of these, `transitions` and a seed; gives `statistics`.
     """
     path = ROOT / "data" / "manifest.json"
-    kinds = kinds or [kind for kind in RECIPES[body].kinds if len(KINDS[kind]) == 1]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        for wanted in [find(f"{body}-{kind}") for kind in kinds]:
-            jobs = [pool.submit(_measure, wanted, transitions, SEED + 1 + number) for number in range(seeds)]
+        for name, (env_id, whole, wanted) in sets.items():
+            jobs = [pool.submit(measure, wanted, transitions, SEED + 1 + number) for number in range(seeds)]
             runs = [job.result() for job in jobs]
             mean = {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
             spread = {key: np.std([run[key] for run in runs], axis=0, ddof=1) for key in runs[0]}
             tolerance = {key: np.maximum(6 * spread[key], 0.01 * np.abs(mean[key])) for key in mean}
             row = {
-                "env_id": wanted.env_id,
-                "transitions": TRANSITIONS,
+                "env_id": env_id,
+                "transitions": whole,
                 "measured": {"seeds": seeds, "transitions": transitions},
                 "mean": {key: np.round(value, 5).tolist() for key, value in mean.items()},
                 "tolerance": {key: np.round(value, 5).tolist() for key, value in tolerance.items()},
             }
-            rows = (_manifest() if path.exists() else {}) | {wanted.name: row}
+            rows = (manifest() if path.exists() else {}) | {name: row}
             with checkpoints.written_atomically(path) as temporary:
                 temporary.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -193,7 +218,8 @@ def _measure(wanted, transitions, seed):
     return statistics(collect(wanted, transitions, seed, show=False))
 
 
-def _manifest():
+def manifest():
+    """The rows of `data/manifest.json`: name -> what data collected for this set must be like."""
     path = ROOT / "data" / "manifest.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing, so what is collected cannot be checked; restore it with git.")
@@ -222,7 +248,7 @@ def _origin(wanted):
     return {"name": wanted.name, "behaviours": behaviours, "version": VERSION, "seed": SEED, "transitions": TRANSITIONS}
 
 
-def _read(path, wanted, origin):
+def _read(path, name, env_id, origin):
     """The cached `Trajectories`, or None where there are none of this origin or the file is damaged."""
     if not path.exists():
         return None
@@ -233,7 +259,7 @@ def _read(path, wanted, origin):
     if description != origin:
         return None
     arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
-    return Trajectories(**arrays, name=f"local:{wanted.name}", env_id=wanted.env_id)
+    return Trajectories(**arrays, name=f"local:{name}", env_id=env_id)
 
 
 def _join(parts, wanted):

@@ -1,0 +1,272 @@
+"""Local maze data: walks from anywhere to anywhere else, by D4RL's recipe for AntMaze (Fu et al. 2020).
+
+    load("local:antmaze-umaze")             an ant, led along the cells
+    load("local:antmaze-large-diverse")
+    load("local:pointmaze-medium-play")     a ball that is pushed
+
+A walk has a start and a goal of its own: in `diverse` sets any two cells, in `play` sets (and in umaze)
+two of `mazes.PLACES`. Whoever leads it looks up, breadth first, which cell comes next, and sends it to a
+jittered place there. Its actions are disturbed. Afterwards all walks are *relabelled*: what counts is
+where they came, by chance, within half a metre of the one goal that is tested.
+
+No walk is sent from the tested start to the tested goal, so the task has to be put together from
+pieces of several walks.
+
+    python -m ttlib.datasets.maze_walks manifest pointmaze-umaze      measures rows of the manifest
+"""
+
+import argparse
+import hashlib
+import sys
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+
+import ttlib.envs  # noqa: F401  (registers the environments)
+from ttlib.datasets import local
+from ttlib.datasets.policies import pack
+from ttlib.envs.ant_maze import RADIUS, AntMaze, PointMaze
+from ttlib.envs.ant_walker import FALLEN, upright
+from ttlib.envs.guide import Guide
+from ttlib.envs.mazes import PLACES, Maze
+from ttlib.progress import progress
+from ttlib.trajectories import Trajectories
+
+# An ant takes about 0.4 ms a step, a point 0.2: minutes for the largest sets.
+TRANSITIONS = {"antmaze": 500_000, "pointmaze": 100_000}
+LONGEST = {"antmaze": 1000, "pointmaze": 400}  # steps of a walk
+KINDS = {"umaze": ("",), "medium": ("-play", "-diverse"), "large": ("-play", "-diverse")}
+NOISE = 0.2  # standard deviation of what is added to actions
+SCATTER = 0.25  # how far from the middle of its cell a walk begins, along x and y, in cells
+GIVEN_UP = 200  # steps that an ant lies on its back before its walk ends
+TOGETHER = 16  # walks in lock step; the data depend on it
+# Raised whenever collection changes, so that older caches are made again.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class MazeSet:
+    """What is collected.
+
+    Attributes:
+        body: "antmaze" or "pointmaze".
+        map: "umaze", "medium" or "large".
+        kind: "", "-play" or "-diverse".
+    """
+
+    body: str
+    map: str
+    kind: str
+
+    @property
+    def name(self):
+        return f"{self.body}-{self.map}{self.kind}"
+
+    @property
+    def env_id(self):
+        body = {"antmaze": "AntMaze", "pointmaze": "PointMaze"}[self.body]
+        return f"{body}{'UMaze' if self.map == 'umaze' else self.map.title()}-v0"
+
+    @property
+    def maze(self):
+        return Maze.named(self.map, {"antmaze": AntMaze, "pointmaze": PointMaze}[self.body].size)
+
+    @property
+    def cells(self):
+        """(K, 2) the cells that are starts and goals."""
+        return self.maze.free if self.kind == "-diverse" else np.array(PLACES[self.map])
+
+
+def names():
+    """The names of the maze sets, without the family `local:`."""
+    return [f"{body}-{name}{kind}" for body in TRANSITIONS for name, kinds in KINDS.items() for kind in kinds]
+
+
+def find(name):
+    """The `MazeSet` called `name`, e.g. "antmaze-large-play"; ValueError if there is none."""
+    body, _, rest = name.partition("-")
+    known, _, kind = rest.partition("-")
+    if name not in names():
+        raise ValueError(f"there is no maze data set {name!r}; there are {', '.join(names())}.")
+    return MazeSet(body, known, f"-{kind}" if kind else "")
+
+
+def load(name):
+    """`Trajectories` of the maze set `name`, collected and cached on first use.
+
+    Raises:
+        ValueError: no such set, or what was collected does not fit the manifest.
+        FileNotFoundError: the ant that walks is not shipped.
+        OSError: the cache cannot be written.
+    """
+    wanted = find(name)
+    origin = {"name": name, "version": VERSION, "seed": local.SEED, "transitions": TRANSITIONS[wanted.body]}
+    if wanted.body == "antmaze":
+        tensors = sorted(pack([walker()]).items())
+        origin["walker"] = hashlib.sha256(b"".join(t.numpy().tobytes() for _, t in tensors)).hexdigest()[:16]
+    return local.kept(name, wanted.env_id, origin, lambda: collect(wanted, TRANSITIONS[wanted.body]))
+
+
+def collect(wanted, transitions, seed=local.SEED, show=True):
+    """Walk until at least about `transitions` steps are taken, and relabel; gives `Trajectories`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the policy is tiny
+    try:
+        with progress(total=transitions, label=f"collecting {wanted.name}", shown=show, unit=" steps") as bar:
+            walks = walk(wanted, transitions, (seed, names().index(wanted.name)), bar.update)
+    finally:
+        torch.set_num_threads(threads)
+    episodes = relabel(walks, wanted.maze.center(wanted.maze.goal))
+    return Trajectories.from_episodes(episodes, name=f"local:{wanted.name}", env_id=wanted.env_id)
+
+
+def walk(wanted, transitions, seed, on_step=None, together=TOGETHER):
+    """Begin walks as long as fewer than `transitions` steps are taken, and end all of them.
+
+    Args:
+        wanted: a `MazeSet`.
+        seed: an integer or a sequence of integers.
+        on_step: called with the number of steps just taken.
+
+    Returns:
+        List of dicts: observations (L + 1, N), the last one after the last action, and actions (L, M).
+    """
+    rng, maze = np.random.default_rng(seed), wanted.maze
+    move = _push if wanted.body == "pointmaze" else _stride(walker())
+    envs = [gymnasium.make(wanted.env_id).unwrapped for _ in range(together)]
+    guide, walks, taken = Guide(maze, rng, together), [], 0
+    running = {}  # environment -> its walk
+
+    def begin(number):
+        start, goal = draw_pair(maze, wanted.cells, rng)
+        place = maze.center(start) + rng.uniform(-1, 1, size=2) * SCATTER * maze.size
+        observation, _ = envs[number].reset(seed=int(rng.integers(2**31)), options={"start": place})
+        guide.begin(number, start, goal)
+        running[number] = {"observations": [observation], "actions": [], "lain": 0}
+
+    for number in range(together):
+        begin(number)
+    while running:
+        rows = np.array(sorted(running))
+        seen = np.stack([running[number]["observations"][-1] for number in rows])
+        actions = move(seen, guide.waypoints(rows, seen[:, :2]), rng)
+        actions = np.clip(actions + NOISE * rng.standard_normal(actions.shape), -1, 1).astype(np.float32)
+        taken += len(rows)
+        if on_step:
+            on_step(len(rows))
+        for number, action in zip(rows, actions, strict=True):
+            one = running[number]
+            observation = envs[number].step(action)[0]
+            one["observations"].append(observation)
+            one["actions"].append(action)
+            lies = wanted.body == "antmaze" and upright(observation[3:7]) < FALLEN
+            one["lain"] = one["lain"] + 1 if lies else 0
+            over = len(one["actions"]) >= LONGEST[wanted.body] or one["lain"] >= GIVEN_UP
+            if over or guide.arrived(number, observation[:2]):
+                walks.append({key: np.array(one[key], dtype=np.float32) for key in ("observations", "actions")})
+                del running[number]
+                if taken < transitions:
+                    begin(number)
+    for env in envs:
+        env.close()
+    return walks
+
+
+def draw_pair(maze, cells, rng):
+    """A start and another cell as goal, two of `cells` (K, 2); never the tested start with the tested goal."""
+    while True:
+        start, goal = cells[rng.choice(len(cells), 2, replace=False)]
+        if (tuple(start), tuple(goal)) != (maze.start, maze.goal):
+            return start, goal
+
+
+def relabel(walks, goal, radius=RADIUS):
+    """Episodes of the task to reach `goal` (2,), from walks that were after something else.
+
+    An episode ends where it comes within `radius`, with reward 1 and as a terminal; all other rewards are 0.
+    What the walk does once it has left the goal again is another episode. One of a single step is left out.
+
+    Returns:
+        List of episodes for `Trajectories.from_episodes`.
+    """
+    episodes = []
+    for one in walks:
+        near = np.linalg.norm(one["observations"][:, :2] - goal, axis=1) <= radius
+        begin, stop = 0, len(one["actions"])
+        while begin < stop:
+            outside = np.flatnonzero(~near[begin:stop])
+            if not len(outside):
+                break
+            begin += outside[0]
+            inside = np.flatnonzero(near[begin:])
+            end = begin + inside[0] if len(inside) else stop
+            rewards = np.zeros(end - begin, dtype=np.float32)
+            rewards[-1] = len(inside) > 0
+            if end - begin > 1:
+                span = slice(begin, end)
+                parts = {key: one[key][span] for key in ("observations", "actions")}
+                episodes.append(parts | {"rewards": rewards, "terminal": len(inside) > 0})
+            begin = end
+    return episodes
+
+
+def solved(trajectories, maze):
+    """(E,) bool: which episodes were in the tested start's cell and reached the tested goal afterwards."""
+    in_start = (maze.cell(trajectories.observations[:, :2]) == maze.start).all(axis=1)
+    ends = trajectories.bounds[:, 1] - 1
+    return np.logical_or.reduceat(in_start, trajectories.bounds[:, 0]) & trajectories.terminals[ends]
+
+
+def coverage(trajectories, maze):
+    """(rows, columns) int: how many steps of the data begin in each cell."""
+    counts = np.zeros((len(maze.rows), len(maze.rows[0])), dtype=int)
+    np.add.at(counts, tuple(maze.cell(trajectories.observations[:, :2]).T), 1)
+    return counts
+
+
+def walker():
+    """The shipped ant that goes where it is told.
+
+    Raises:
+        FileNotFoundError: it is not shipped.
+    """
+    return local.acting("antwalker", "expert")[0]
+
+
+def _stride(behaviour):
+    def move(seen, waypoints, rng):
+        way = waypoints - seen[:, :2]
+        direction = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
+        return behaviour.act(np.concatenate([seen[:, 2:], direction], axis=1), rng, noise=0.0)
+
+    return move
+
+
+def _push(seen, waypoints, rng):
+    """D4RL's controller of the point: a pull toward the waypoint, and a brake."""
+    return np.clip(10.0 * (waypoints - seen[:, :2]) - seen[:, 2:], -1, 1)
+
+
+def _measure(wanted, transitions, seed):
+    return local.statistics(collect(wanted, transitions, seed, show=False))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measure the manifest of the maze data sets.")
+    parser.add_argument("command", choices=["manifest"])
+    parser.add_argument("names", nargs="+", choices=names(), metavar="name", help=", ".join(names()))
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--transitions", type=int, default=50_000)
+    options = parser.parse_args()
+    sets = {name: find(name) for name in options.names}
+    rows = {name: (wanted.env_id, TRANSITIONS[wanted.body], wanted) for name, wanted in sets.items()}
+    try:
+        local.keep_rows(rows, _measure, options.seeds, options.transitions)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
