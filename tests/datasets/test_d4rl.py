@@ -45,7 +45,8 @@ def test_the_table_is_read_without_importing_d4rl():
     mazes = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
     assert {f"antmaze-{maze}-v{version}" for maze in mazes for version in (0, 2)} <= set(rows)
     for name, (url, low, high) in rows.items():
-        assert url.startswith("http") and url.endswith(".hdf5") and d4rl.environment(name).endswith("-v4")
+        assert url.startswith("http") and url.endswith(".hdf5")
+        assert d4rl.environment(name).endswith("-D4RL-v0" if name.startswith("antmaze") else "-v4")
         if not name.startswith("antmaze"):
             assert (low, high) == REFERENCES[name.split("-")[0]]
 
@@ -94,12 +95,23 @@ def test_antmaze_episodes_end_where_the_ant_jumps(tmp_path):
     position = np.zeros((40, 11), np.float32)
     position[:, 0] = np.arange(40) * 0.1
     position[12:26, 0] += 20
-    write(tmp_path / "a.hdf5", ends=(9, 30), falls=(), observations=position)
+    write(tmp_path / "a.hdf5", ends=(9, 30), falls=(), observations=position, rewards=np.zeros(40, np.float32))
     trajectories = d4rl.read(tmp_path / "a.hdf5", jumps=True)
     assert trajectories.bounds.tolist() == [[0, 12], [12, 26], [26, 31], [31, 40]]
     for start, stop in trajectories.bounds:
         assert (np.abs(np.diff(trajectories.observations[start:stop, 0])) < 1).all()
     assert d4rl.read(tmp_path / "a.hdf5").bounds.tolist() == [[0, 10], [10, 31], [31, 40]]
+
+
+def test_an_antmaze_episode_ends_at_its_first_reward(tmp_path):
+    """The ant is at the goal from step 10 to 13, of which the file calls two terminals, and comes back at step 20."""
+    rewards = np.isin(np.arange(40), (10, 11, 12, 13, 20)).astype(np.float32)
+    position = np.zeros((40, 11), np.float32)
+    write(tmp_path / "a.hdf5", ends=(29,), falls=(12, 13), observations=position, rewards=rewards)
+    trajectories = d4rl.read(tmp_path / "a.hdf5", jumps=True)
+    assert trajectories.lengths.tolist() == [11, 7, 9, 10]  # steps 11 to 13 are episodes of one step
+    assert trajectories.returns.tolist() == [1, 1, 0, 0]
+    assert trajectories.terminals[trajectories.bounds[:, 1] - 1].tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

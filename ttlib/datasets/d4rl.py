@@ -5,8 +5,9 @@ imports nothing. So it is found without importing the package and run by its pat
 
 What is done to the data: terminals and timeouts are kept apart; fragments of one
 step are left out; in AntMaze, whose recorded timeouts are some steps away from the
-jump to the next start in the v0 files, the episode ends at the jump. AntMaze's
-terminals mark every step near the goal, and each ends an episode here.
+jump to the next start in the v0 files, the episode ends at the jump. An ant may stay
+near the goal or come back to it; every step with a reward there ends an episode, as it
+does in the environment, whether the file calls it a terminal or not.
 """
 
 import importlib.util
@@ -21,15 +22,16 @@ from ttlib.trajectories import Trajectories, drop_short_episodes
 
 FOLDER = Path.home() / ".d4rl" / "datasets"
 SUPPORTED = re.compile(r"(hopper|walker2d|halfcheetah|ant)-.+-v2|antmaze-.+-v[02]")
-# Models of D4RL data are evaluated in -v4: -v5 changed a friction and the healthy reward.
+# Models of D4RL data are evaluated in -v4: -v5 changed a friction and the healthy reward. For AntMaze D4RL has an
+# ant, coordinates and goals of its own (`ttlib.envs.ant_maze`).
 ENVIRONMENTS = {
     "hopper": "Hopper-v4",
     "walker2d": "Walker2d-v4",
     "halfcheetah": "HalfCheetah-v4",
     "ant": "Ant-v4",
-    "antmaze-umaze": "AntMaze_UMaze-v4",
-    "antmaze-medium": "AntMaze_Medium-v4",
-    "antmaze-large": "AntMaze_Large-v4",
+    "antmaze-umaze": "AntMazeUMaze-D4RL-v0",
+    "antmaze-medium": "AntMazeMedium-D4RL-v0",
+    "antmaze-large": "AntMazeLarge-D4RL-v0",
 }
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 # Metres between two steps of an ant that no ant can run.
@@ -95,7 +97,7 @@ def read(path, name="", env_id="", jumps=False):
             `terminals` and `timeouts` (T,) or (T, 1); whatever else is in it is not read.
         name, env_id: passed on.
         jumps: whether the first two observation dimensions are a position in metres
-            whose jumps tell where episodes end (AntMaze).
+            whose jumps tell where episodes end, and rewards above 0 are terminals (AntMaze).
 
     Raises:
         ValueError: not a whole HDF5 file, keys are missing, or the values are no trajectories.
@@ -117,6 +119,7 @@ def read(path, name="", env_id="", jumps=False):
     try:
         _check_lengths(arrays)
         if jumps:
+            arrays["terminals"] = arrays["terminals"] | (arrays["rewards"] > 0)
             arrays["timeouts"] = end_at_jumps(arrays["observations"], arrays["terminals"], arrays["timeouts"])
         ends = arrays["terminals"] | arrays["timeouts"]
         if np.any(ends[1:] & ends[:-1]) or ends[0] or (len(ends) > 1 and ends[-2]):
