@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from ttlib import search
+from ttlib import q_search, search
 from ttlib.progress import progress
 
 
@@ -86,6 +86,15 @@ class Controller:
         going = torch.as_tensor(going, device=self.past.device)
         self.past, self.goal, self.waiting = self.past[going], self.goal[going], self.waiting[going]
 
+    def memory(self):
+        """Everything that `remember` needs to go on from here, as named tensors."""
+        return {"past": self.past, "goal": self.goal, "waiting": self.waiting}
+
+    def remember(self, memory):
+        """Go on from what `memory` gave, in a controller made alike."""
+        device = self.model.head.device
+        self.past, self.goal, self.waiting = (memory[key].to(device) for key in ("past", "goal", "waiting"))
+
     def search(self, prompt):
         """A `Plan` for prompts (E, T)."""
         raise NotImplementedError
@@ -119,10 +128,43 @@ class ReturnController(Controller):
         super().reset(episodes)
         self.generator = torch.Generator(self.model.head.device).manual_seed(self.seed)
 
+    def memory(self):
+        return super().memory() | {"generator": self.generator.get_state()}
+
+    def remember(self, memory):
+        super().remember(memory)
+        self.generator.set_state(memory["generator"].cpu())
+
     def search(self, prompt):
         return search.plan_by_return(
             self.model,
             self.tokenizer,
+            prompt,
+            self.horizon,
+            self.beam_width,
+            keep=self.keep_transitions,
+            generator=self.generator,
+            **self.settings,
+        )
+
+
+class QController(ReturnController):
+    """Enacts the plan that a critic thinks best.
+
+    Args (beside `ReturnController`'s):
+        critic, value, to_go: see `ttlib.q_search.plan_by_q`.
+    """
+
+    def __init__(self, *args, critic, value="q", to_go=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.settings |= {"value": value, "to_go": to_go}
+        self.critic = critic
+
+    def search(self, prompt):
+        return q_search.plan_by_q(
+            self.model,
+            self.tokenizer,
+            self.critic,
             prompt,
             self.horizon,
             self.beam_width,

@@ -119,7 +119,7 @@ def beam_search(model, prompt, steps, beam_width, keep=4, context=None):
         `Plan` with tokens (E, beam_width, steps) and their log-likelihood; where there are
         fewer sequences than beams, the rest scores -inf.
     """
-    _check(model, prompt, keep)
+    check_prompt(model, prompt, keep)
     beams = Beams(model, prompt, beam_width, steps, keep, context)
     episodes, vocabulary = len(prompt), model.vocabulary
     scores = torch.full((episodes, beam_width), -torch.inf, device=prompt.device)
@@ -174,7 +174,7 @@ def plan_by_return(
         ValueError: the layout has no values, or the prompt does not end with an observation.
     """
     layout = model.layout
-    _check(model, prompt, keep)
+    check_prompt(model, prompt, keep)
     if not layout.values:
         raise ValueError("planning by return needs reward tokens; this model was trained without them.")
     if (prompt.shape[1] - layout.goal) % layout.transition != layout.observation:
@@ -281,7 +281,8 @@ def expectation(logits, tokenizer, slot):
     return tokenizer.bins.expectation(F.softmax(logits[:, :-1], dim=-1), slot)
 
 
-def _check(model, prompt, keep):
+def check_prompt(model, prompt, keep):
+    """Raise ValueError unless a search may begin with prompts (E, T) and go on from `keep` transitions."""
     layout = model.layout
     if layout.length(keep + 1) > model.length:
         raise ValueError(
