@@ -122,6 +122,15 @@ def rooms(ax, rooms):
     ax.spines[["top", "right"]].set_visible(True)
 
 
+def maze(ax, maze):
+    """The walls of a maze (`ttlib.envs.mazes.Maze`), in its own proportions."""
+    for left, bottom, right, top in maze.boxes:
+        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, color="0.35", linewidth=0, zorder=1))
+    low, high = maze.boxes[:, :2].min(axis=0), maze.boxes[:, 2:].max(axis=0)
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    ax.spines[["top", "right"]].set_visible(True)
+
+
 def bars(ax, names, means, errors=None, reference=None, reference_name=""):
     """Bars with standard errors, and a dashed line for what they are compared with.
 

@@ -1,5 +1,7 @@
 """Implicit Q-learning: dynamic programming that never asks for an action the data has not (Kostrikov et al. 2022).
 
+    python -m ttlib.baselines.iql --dataset local:antmaze-umaze --out data/checkpoints/antmaze-umaze-iql.safetensors
+
 Three regressions at once, on the recorded transitions alone (section 4 of the paper):
 
     V(s)      the upper expectile, over the actions recorded in s, of Q(s, a)
@@ -17,8 +19,11 @@ first; 3. layers begin as PyTorch's do, not orthogonal. Leaving out the last ste
 episode that timed out is what D4RL's own function for such methods does.
 """
 
+import argparse
 import copy
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +32,10 @@ from torch import nn
 from ttlib.baselines import common
 from ttlib.baselines.behaviour_cloning import Policy, check_actions
 from ttlib.baselines.common import Settings, Standardize, Transitions, mlp
+from ttlib.datasets import load
+from ttlib.paths import ROOT
+from ttlib.progress import progress
+from ttlib.provenance import how_trained
 
 
 @dataclass(frozen=True)
@@ -170,3 +179,51 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
         lambda: agent.follow(settings.target_rate),
     )
     return agent, curve
+
+
+def settings_for(dataset):
+    """The authors' settings for a data set: those for AntMaze in mazes, those for locomotion elsewhere."""
+    return ANTMAZE if "maze" in dataset else IQLSettings()
+
+
+def train_from_scratch(dataset, out, settings, device="cpu", folder=None):
+    """What the command line does: load a data set, train an agent, write it to `out`; gives agent and curve.
+
+    Args:
+        dataset: a name for `ttlib.datasets.load`.
+        folder: where the run is kept and resumed from; by default a cache named after `out`.
+    """
+    trajectories = load(dataset)
+    bar = progress(total=settings.updates, label=f"training on {dataset}")
+    folder = folder or ROOT / "data/cache/training" / Path(out).stem
+    agent, curve = train(trajectories, settings, folder, lambda row: bar.update(row["step"] - bar.n), device)
+    bar.close()
+    about = {"dataset": dataset, "env_id": trajectories.env_id, "fingerprint": trajectories.fingerprint()}
+    common.save_model(out, agent, about | how_trained("ttlib.baselines.iql", curve, settings))
+    return agent, curve
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Train an IQL agent and write its checkpoint.")
+    parser.add_argument("--dataset", required=True, help="such as local:antmaze-umaze")
+    parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
+    parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("updates", "batch", "seed"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(IQLSettings, name))
+    parser.add_argument("--expectile", type=float, help="the authors' for this kind of data when left out")
+    parser.add_argument("--temperature", type=float, help="the authors' for this kind of data when left out")
+    options = parser.parse_args()
+    chosen = {name: getattr(options, name) for name in ("updates", "batch", "seed")}
+    chosen |= {
+        name: getattr(options, name) for name in ("expectile", "temperature") if getattr(options, name) is not None
+    }
+    try:
+        settings = replace(settings_for(options.dataset), **chosen)
+        train_from_scratch(options.dataset, options.out, settings, options.device, options.folder)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

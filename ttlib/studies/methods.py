@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ttlib.control import LikelihoodController, ReturnController
+from ttlib.control import LikelihoodController, QController, ReturnController
 from ttlib.model import load_model
 from ttlib.paths import ROOT
 from ttlib.studies import jobs
@@ -52,7 +52,7 @@ def _bc(share):
 def _iql_settings(dataset):
     from ttlib.baselines import iql
 
-    return asdict(iql.ANTMAZE if "antmaze" in dataset else iql.IQLSettings())
+    return asdict(iql.settings_for(dataset))
 
 
 def _iql(job, trajectories, folder, tell):
@@ -62,6 +62,26 @@ def _iql(job, trajectories, folder, tell):
     settings = _settings(iql.IQLSettings, job)
     agent, curve = iql.train(trajectories, settings, folder, _updates_told(tell, settings.updates), job["device"])
     return lambda seed: PolicyController(agent.policy), _trained(curve)
+
+
+def _iql_policy(job, trajectories, folder, tell):
+    """The policy of the very agent whose critics guide `tt-q`."""
+    from ttlib.baselines.behaviour_cloning import PolicyController
+
+    agent, notes = _agent(job)
+    return lambda seed: PolicyController(agent.policy), notes
+
+
+def _agent(job):
+    """The IQL agent that a job acts or plans with, and notes for the row."""
+    from ttlib.baselines import common, iql
+
+    path = critic_of(job)
+    needed(job)
+    agent, about = common.load_model(path, iql.IQL, job["device"])
+    if about["dataset"] != job["dataset"]:
+        raise ValueError(f"{path} was trained on {about['dataset']}, but an agent of {job['dataset']} is wanted.")
+    return agent, {f"critic_{key}": about.get(key) for key in ("settings", "fingerprint", "minutes")}
 
 
 def _dt_settings(dataset):
@@ -82,7 +102,8 @@ def _dt(job, trajectories, folder, tell):
         target = targets.get(_body(job["dataset"]), best) if job["dataset"].startswith("d4rl:") else best
     settings = _settings(decision_training.Settings, job)
     torch.manual_seed(settings.seed)
-    model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim)
+    size = {"scale": 1.0} if "maze" in job["dataset"] else {}  # returns are 0 or 1 there
+    model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim, **size)
     model.standardise(trajectories.observations)
     stretches = decision_training.Stretches(trajectories, model.context)
     told = _updates_told(tell, settings.updates)
@@ -116,23 +137,35 @@ def checkpoint_of(job, root=None):
     return Path(root or ROOT) / "data" / "checkpoints" / f"{name}{seed}.safetensors"
 
 
+def critic_of(job, root=None):
+    """The IQL agent that a job acts or plans with, `data/checkpoints/<set>-iql[-seed].safetensors`, or None."""
+    if job["method"] not in (*BY_Q, "iql-policy"):
+        return None
+    seed = f"-{job['seed']}" if job["seed"] else ""
+    name = jobs.slug(job["dataset"].partition(":")[2])
+    return Path(root or ROOT) / "data" / "checkpoints" / f"{name}-iql{seed}.safetensors"
+
+
 def needed(job, root=None):
     """The files that must be there before a job can start, for Snakemake.
 
     Raises:
         FileNotFoundError: one is missing; the sentence says how to make it.
     """
-    path = checkpoint_of(job, root)
-    if path is None:
-        return []
-    if not path.is_file():
-        rewards = "--terminal-reward -100" if job["method"] in BY_RETURN else "--no-values"
-        raise FileNotFoundError(
-            f"{path} is missing; train it with `python -m ttlib.training --dataset {job['dataset']} "
-            f"--method {_bins(job)} {rewards} --seed {job['seed']} --tokens 100e6 --out {path}`, "
-            "or leave the method out."
-        )
-    return [str(path)]
+    rewards = "--terminal-reward -100 " if job["method"] in BY_RETURN else "--no-values "
+    rewards = "" if "maze" in job["dataset"] else rewards
+    commands = {
+        checkpoint_of(job, root): f"ttlib.training --dataset {job['dataset']} --method {_bins(job)} {rewards}"
+        f"--seed {job['seed']} --tokens 100e6",
+        critic_of(job, root): f"ttlib.baselines.iql --dataset {job['dataset']} --seed {job['seed']} --updates 300000",
+    }
+    commands.pop(None, None)
+    for path, command in commands.items():
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing; train it with `python -m {command} --out {path}`, or leave the method out."
+            )
+    return [str(path) for path in commands]
 
 
 def imitator(horizon):
@@ -152,22 +185,37 @@ def _tt(job, trajectories, folder, tell):
         )
     notes = {key: about.get(key) for key in ("tokens", "fingerprint", "minutes")}
     notes = {f"training_{key}": value for key, value in notes.items()}
+    if job["method"] in BY_Q:
+        agent, more = _agent(job)
+        make = {"critic": agent} | job["settings"]
+        return lambda seed: QController(model, tokenizer, seed=seed, **make), notes | more
     if job["method"] in BY_RETURN:
         return lambda seed: ReturnController(model, tokenizer, seed=seed, **job["settings"]), notes
     return lambda seed: LikelihoodController(model, tokenizer, **job["settings"]), notes
+
+
+def q_planner(value="q", to_go=0.0):
+    """The planner by Q: the return planner's settings, and how plans are scored (`ttlib.q_search.plan_by_q`)."""
+    return lambda dataset: planner(dataset) | {"value": value, "to_go": to_go}
 
 
 METHODS = {
     "bc": (_bc_settings, _bc(1.0)),
     "bc10": (_bc_settings, _bc(0.1)),
     "iql": (_iql_settings, _iql),
+    "iql-policy": (lambda dataset: {}, _iql_policy),
     "dt": (_dt_settings, _dt),
     "tt-quantile": (planner, _tt),
     "tt-uniform": (planner, _tt),
+    "tt-q": (q_planner(), _tt),
+    "tt-v": (q_planner("v"), _tt),
+    "tt-last-q": (q_planner("last q"), _tt),
+    "tt-q-and-to-go": (q_planner(to_go=1.0), _tt),
     "tt-likelihood": (imitator(horizon=5), _tt),
     "tt-one-action": (imitator(horizon=1), _tt),
 }
-BY_RETURN = ("tt-quantile", "tt-uniform")
+BY_Q = ("tt-q", "tt-v", "tt-last-q", "tt-q-and-to-go")
+BY_RETURN = ("tt-quantile", "tt-uniform", *BY_Q)
 
 
 def _bins(job):
@@ -175,7 +223,7 @@ def _bins(job):
 
 
 def _body(dataset):
-    return _found("hopper|halfcheetah|walker2d|antmaze|ant", dataset)
+    return _found("hopper|halfcheetah|walker2d|antmaze|pointmaze|ant", dataset)
 
 
 def _found(words, text):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.checkpoints import written_atomically
 from ttlib.control import evaluate
 from ttlib.datasets import load, normalized_score
@@ -21,6 +22,7 @@ from ttlib.provenance import commit, describe_device, lock_hash, peak_mib
 from ttlib.records import Record
 from ttlib.studies import jobs
 from ttlib.studies.methods import METHODS, needed, settings_of
+from ttlib.studies.resume import Resumed
 
 
 def complete(job, root=None):
@@ -82,7 +84,8 @@ def work(job, folder):
 
 
 def roll_out(job, env_id, make, folder, tell):
-    """{"returns", "lengths", "seconds"} of the job's rollouts, so many at once in lock step, kept after each batch.
+    """{"returns", "lengths", "seconds"} of the job's rollouts, so many at once in lock step, kept after each batch
+    and, of a planner, within one.
 
     Rollout i of a job begins from the evaluation's seed + 1000 x the job's seed + i, whatever the method.
     """
@@ -91,13 +94,17 @@ def roll_out(job, env_id, make, folder, tell):
     while (done := len(kept["returns"])) < asked["rollouts"]:
         began, count = time.monotonic(), min(asked["together"], asked["rollouts"] - done)
         seed = asked["seed"] + 1000 * job["seed"] + done
-        controller = _Told(make(seed), lambda step: tell(f"rollouts {done + 1} to {done + count}, step {step}"))
+        controller, half_done = make(seed), folder / f"half-done-{done}.safetensors"
+        if hasattr(controller, "memory"):  # it plans, so that a batch may take hours
+            controller = Resumed(controller, half_done, {"seed": seed, "episodes": count})
+        controller = _Told(controller, lambda step: tell(f"rollouts {done + 1} to {done + count}, step {step}"))
         found = evaluate(env_id, controller, count, seed, asked["max_steps"])
         kept["returns"] += found.returns.tolist()
         kept["lengths"] += found.lengths.tolist()
-        kept["seconds"] += time.monotonic() - began
+        kept["seconds"] += time.monotonic() - began + getattr(controller, "spent", 0.0)
         with written_atomically(path) as temporary:
             temporary.write_text(json.dumps(kept))
+        half_done.unlink(missing_ok=True)
     return kept
 
 
@@ -127,7 +134,7 @@ def record(study, config):
     seeds = sorted({row["seed"] for row in rows})
     fingerprints = {row["dataset"]: row["provenance"]["fingerprint"] for row in rows}
     gathered = Record(study, "studies", config, [*seeds, config["evaluation"]["seed"]], fingerprints, rows)
-    took = [row["provenance"]["training_minutes"] for row in rows if not row["method"].startswith("tt-")]
+    took = [row["provenance"].get("training_minutes", 0.0) for row in rows if not row["method"].startswith("tt-")]
     took += [row["provenance"]["rollout_minutes"] for row in rows]
     gathered.started -= 60 * sum(took)  # what the jobs took, not what collecting their results does
     return gathered

@@ -1,0 +1,203 @@
+"""Maze data: walks that are led, relabelled, cached; on the point, which needs no policy."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ttlib.datasets import datasheet, load, local, maze_walks
+from ttlib.envs.ant_maze import RADIUS
+from ttlib.envs.guide import JITTER, PATIENCE, Guide
+from ttlib.envs.mazes import PLACES, Maze
+
+STEPS = 800
+
+
+@pytest.fixture(scope="module")
+def walked():
+    """A small set, and the walks that it was made from."""
+    wanted = maze_walks.find("pointmaze-medium-diverse")
+    walks = maze_walks.walk(wanted, STEPS, seed=(0, 1), together=4)
+    return wanted, walks
+
+
+def moving(*places):
+    """A walk through places on the line y = 0, one a step; the last one is seen after the last action."""
+    observations = np.array([[x, 0.0, 0.0, 0.0] for x in places], dtype=np.float32)
+    return {"observations": observations, "actions": np.ones((len(places) - 1, 2), dtype=np.float32)}
+
+
+def test_the_names():
+    expected = ["umaze", "medium-play", "medium-diverse", "large-play", "large-diverse"]
+    assert maze_walks.names() == [f"{body}-{maze}" for body in ("antmaze", "pointmaze") for maze in expected]
+    for name in maze_walks.names():
+        wanted = maze_walks.find(name)
+        assert wanted.name == name
+    assert maze_walks.find("antmaze-umaze").env_id == "AntMazeUMaze-v0"
+    assert maze_walks.find("pointmaze-large-play").env_id == "PointMazeLarge-v0"
+    with pytest.raises(ValueError, match="no maze data set 'antmaze-tiny'; there are antmaze-umaze"):
+        load("local:antmaze-tiny")
+
+
+def test_relabelling_ends_an_episode_where_it_reaches_the_goal():
+    goal, radius = np.array([5.0, 0.0]), 0.5
+    walks = [
+        moving(0, 1, 2),  # never there
+        moving(2, 3, 4.4, 4.6, 5, 6, 7, 8),  # there after the third step; goes on from 6
+        moving(5, 5.1, 7, 8, 4.8),  # begins there, leaves, comes back
+        moving(5, 5, 5),  # stays there
+        moving(3, 4, 5),
+    ]
+    episodes = maze_walks.relabel(walks, goal, radius)
+    found = [(e["observations"][:, 0].tolist(), e["rewards"].tolist(), e["terminal"]) for e in episodes]
+    assert found == [
+        ([0, 1], [0, 0], False),
+        (pytest.approx([2, 3, 4.4]), [0, 0, 1], True),
+        ([6, 7], [0, 0], False),
+        ([7, 8], [0, 1], True),
+        ([3, 4], [0, 1], True),
+    ]
+    for episode in episodes:
+        assert len(episode["actions"]) == len(episode["rewards"])
+    assert maze_walks.relabel([moving(4, 5)], goal, radius) == []  # a single step is no trajectory
+
+
+def test_walks_go_from_cell_to_cell_and_are_disturbed(walked):
+    wanted, walks = walked
+    assert sum(len(one["actions"]) for one in walks) >= STEPS
+    maze = wanted.maze
+    for one in walks:
+        assert len(one["observations"]) == len(one["actions"]) + 1 <= maze_walks.LONGEST["pointmaze"] + 1
+        cells = maze.cell(one["observations"][:, :2])
+        assert maze.is_free(cells).all()
+        assert np.abs(np.diff(cells, axis=0)).sum(axis=1).max() <= 2  # at most across a corner
+        assert np.abs(one["actions"]).max() <= 1
+    arrived = [len(one["actions"]) < maze_walks.LONGEST["pointmaze"] for one in walks]
+    assert np.mean(arrived) > 0.9
+
+
+def test_the_recorded_actions_lead_where_the_recording_went(walked):
+    import gymnasium
+
+    wanted, walks = walked
+    env = gymnasium.make(wanted.env_id).unwrapped
+    env.reset(seed=0)
+    one = walks[0]
+    env.body.set_state(one["observations"][0, :2].astype(float), one["observations"][0, 2:].astype(float))
+    for action, following in zip(one["actions"][:5], one["observations"][1:6], strict=True):
+        np.testing.assert_allclose(env.step(action)[0], following, atol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_walks():
+    wanted = maze_walks.find("pointmaze-umaze")
+    first, again, other = (maze_walks.collect(wanted, 300, seed, show=False) for seed in (3, 3, 4))
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_no_walk_is_sent_to_solve_the_task_and_most_do_not(walked):
+    rng = np.random.default_rng(0)
+    for name in ("pointmaze-umaze", "pointmaze-large-play", "pointmaze-large-diverse"):
+        wanted = maze_walks.find(name)
+        pairs = [maze_walks.draw_pair(wanted.maze, wanted.cells, rng) for _ in range(500)]
+        tasks = {(tuple(start.tolist()), tuple(goal.tolist())) for start, goal in pairs}
+        assert (wanted.maze.start, wanted.maze.goal) not in tasks
+        assert all(start != goal for start, goal in tasks)
+        used = {cell for pair in tasks for cell in pair}
+        assert used == ({tuple(c) for c in wanted.maze.free.tolist()} if "diverse" in name else set(PLACES[wanted.map]))
+
+    wanted = maze_walks.find("pointmaze-umaze")
+    data = maze_walks.collect(wanted, 3000, seed=0, show=False)
+    assert data.terminals.sum() > 10, "some walks come to the goal"
+    assert maze_walks.solved(data, wanted.maze).mean() < 0.05, "none of them from the start"
+    assert maze_walks.coverage(data, wanted.maze)[np.array(wanted.maze.rows) == 0].min() > 0
+    assert maze_walks.coverage(data, wanted.maze).sum() == len(data)
+
+
+def test_who_solved_the_task_is_seen():
+    maze = Maze.named("umaze", 1)
+    start, corner, goal = (maze.center(cell) for cell in (maze.start, (1, 3), maze.goal))
+    walks = []
+    for places in ((start, corner, goal), (corner, corner + 0.1, goal), (start, corner, corner)):
+        seen = np.array([[*place, 0, 0] for place in places], dtype=np.float32)
+        walks.append({"observations": seen, "actions": np.zeros((2, 2), dtype=np.float32)})
+    data = maze_walks.Trajectories.from_episodes(maze_walks.relabel(walks, goal))
+    assert data.terminals.sum() == 2 and maze_walks.solved(data, maze).tolist() == [True, False, False]
+    counts = maze_walks.coverage(data, maze)
+    assert counts[maze.start] == 2 and counts[1, 3] == 4 and counts[maze.goal] == 0
+
+
+def test_a_guide_sends_bodies_along_the_shortest_way():
+    maze = Maze.named("umaze", 4)
+    guide = Guide(maze, np.random.default_rng(0), 2)
+    guide.begin(0, maze.start, maze.goal)
+    guide.begin(1, maze.goal, (3, 2))
+    rows = np.arange(2)
+    places = np.stack([maze.center(maze.start), maze.center(maze.goal)])
+    first = guide.waypoints(rows, places)
+    assert maze.cell(first).tolist() == [[1, 2], [3, 2]]
+    offset = (first - maze.center(maze.cell(first))) / maze.size
+    assert (offset[0] >= 0).all() and (offset[0] <= JITTER).all() and (offset[1] == 0).all()
+    # At the edge of the next cell nothing changes, well inside it does.
+    edge = places + [[2.1, 0.0], [0.0, 0.0]]
+    np.testing.assert_array_equal(guide.waypoints(rows, edge), first)
+    inside = np.stack([maze.center((1, 2)), places[1]])
+    assert maze.cell(guide.waypoints(rows, inside)).tolist() == [[1, 3], [3, 2]]
+    assert not guide.arrived(0, inside[0]) and guide.arrived(1, maze.center((3, 2)) + [RADIUS - 0.01, 0])
+
+
+def test_a_body_that_is_stuck_gets_another_waypoint():
+    maze = Maze.named("umaze", 4)
+    guide = Guide(maze, np.random.default_rng(0), 1)
+    guide.begin(0, maze.start, maze.goal)
+    place = maze.center(maze.start)[None]
+    sent = [guide.waypoints(np.arange(1), place)[0].copy() for _ in range(PATIENCE + 5)]
+    changes = np.abs(np.diff(sent, axis=0)).max(axis=1) > 0
+    assert changes.sum() == 1 and changes[PATIENCE - 1]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A project with a manifest row for a small set."""
+    monkeypatch.setattr(local, "ROOT", tmp_path)
+    monkeypatch.setattr(datasheet, "ROOT", tmp_path)
+    monkeypatch.setitem(maze_walks.TRANSITIONS, "pointmaze", STEPS)
+    wanted = maze_walks.find("pointmaze-umaze")
+    measured = local.statistics(maze_walks.collect(wanted, STEPS, show=False))
+    tolerance = {key: (np.abs(value) * 0.01 + 1e-4).tolist() for key, value in measured.items()}
+    (tmp_path / "data").mkdir()
+    row = {"transitions": STEPS // 2, "mean": measured, "tolerance": tolerance}
+    (tmp_path / "data" / "manifest.json").write_text(json.dumps({"pointmaze-umaze": row}))
+    return tmp_path
+
+
+def test_a_set_is_made_once_checked_and_made_again_where_the_cache_is_damaged(root, monkeypatch):
+    first = load("local:pointmaze-umaze")
+    assert (first.name, first.env_id) == ("local:pointmaze-umaze", "PointMazeUMaze-v0")
+    collect = maze_walks.collect
+    monkeypatch.setattr(maze_walks, "collect", lambda *args: pytest.fail("it is cached"))
+    assert load("local:pointmaze-umaze").fingerprint() == first.fingerprint()
+    file = root / "data" / "cache" / "local" / "pointmaze-umaze.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    monkeypatch.setattr(maze_walks, "collect", collect)
+    assert load("local:pointmaze-umaze").fingerprint() == first.fingerprint()
+
+
+def test_what_does_not_fit_the_manifest_is_refused(root, monkeypatch):
+    with pytest.raises(ValueError, match="nothing about 'pointmaze-large-play'; run .*maze_walks manifest pointmaze-l"):
+        load("local:pointmaze-large-play")
+    monkeypatch.setattr(maze_walks, "NOISE", 0.6)
+    with pytest.raises(ValueError, match="do not fit data/manifest.json"):
+        load("local:pointmaze-umaze")
+    with pytest.raises(FileNotFoundError, match="antwalker.safetensors is missing"):
+        load("local:antmaze-umaze")
+
+
+def test_the_datasheet_has_a_row_and_a_map(root):
+    text = datasheet.write().read_text()
+    data, maze = load("local:pointmaze-umaze"), maze_walks.find("pointmaze-umaze").maze
+    row = next(line for line in text.splitlines() if line.startswith("| local:pointmaze-umaze |"))
+    assert f"{len(data):,}" in row and f"{data.terminals.sum() / len(data.lengths):.1%}" in row
+    assert data.fingerprint() in row and "local:antmaze-umaze |" not in text
+    drawn = [line.split() for line in text.splitlines() if line.startswith("#####")]
+    counts = maze_walks.coverage(data, maze)
+    assert drawn[1][1] == f"{counts[1, 1] / 1000:.1f}" and len(drawn) == len(maze.rows)
