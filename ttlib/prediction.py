@@ -1,0 +1,202 @@
+"""Prediction: many futures drawn from one start, and how likely they make the one that came (section 4.1).
+
+A future is drawn a token at a time from a Trajectory Transformer, which also draws the actions, or a
+step at a time from an ensemble (`ttlib.baselines.pets`), which has to be told them. Both are
+then binned alike. What is measured is a density: a share of the samples, spread evenly over its bin,
+
+    log p(s_t) = sum_i  log share_i(bin of s_t^i)  -  log width_i(bin of s_t^i)
+
+in which each dimension has its own marginal. The second sum is all that a prediction without
+any error could get, the discrete oracle of appendix B; differences between methods come from the first.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ttlib.datasets.rollouts import rollout
+from ttlib.search import Beams, sample
+
+
+@dataclass
+class Reference:
+    """A stretch of a recorded episode: what came before a start, and what came after it.
+
+    Attributes:
+        observations, actions: (context + horizon, N) and (context + horizon - 1, M).
+        context: observations up to the start, itself included; it is number context - 1.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    context: int
+
+    @property
+    def future(self):
+        """(horizon, N) the observations to be predicted."""
+        return self.observations[self.context :]
+
+    @property
+    def future_actions(self):
+        """(horizon, M) the actions that led to them."""
+        return self.actions[self.context - 1 :]
+
+    def prompt(self, tokenizer, context, hidden=None):
+        """(T,) int64: the last `context` observations up to the start as tokens, and what lies between them.
+
+        Args:
+            hidden: (context or more, N) bool, what is hidden of this reference's observations, or None.
+
+        Raises:
+            ValueError: the layout has more than observations and actions, or the context is not there.
+        """
+        layout, first, stop = tokenizer.layout, self.context - context, self.context
+        if layout.values or layout.goal:
+            raise ValueError("prediction is of observations and actions only; train the model with --no-values.")
+        if not 1 <= context <= self.context:
+            raise ValueError(f"this reference has {self.context} observations up to its start, not {context}.")
+        seen = tokenizer.bins.encode(self.observations[first:stop], layout.observations)
+        if hidden is not None:
+            seen[torch.from_numpy(hidden[first:stop])] = tokenizer.stop  # where a model that hides has its token
+        past = torch.zeros(context - 1, layout.transition, dtype=torch.int64)
+        past[:, layout.observations] = seen[:-1]
+        past[:, layout.actions] = tokenizer.bins.encode(self.actions[first : stop - 1], layout.actions)
+        return torch.cat([past.flatten(), seen[-1]])
+
+
+def references(env_id, behaviour, count, horizon, context, seed):
+    """Stretches of `count` fresh episodes of a behaviour, one each, from a random step on.
+
+    Episodes that end too early for one are left out, as no method predicts an end.
+
+    Args:
+        behaviour: has `act`, see `ttlib.datasets.rollouts.rollout`.
+        horizon, context: steps after the start, and observations up to it.
+        seed: an integer, of the episodes and the stretches.
+
+    Raises:
+        ValueError: episodes are too short.
+    """
+    found, rng = [], np.random.default_rng((seed, 1))
+    for block in range(10):
+        for episode in rollout(env_id, behaviour, (seed, 2, block), episodes=count):
+            free = len(episode["rewards"]) - (context + horizon)
+            if free >= 0 and len(found) < count:
+                first = int(rng.integers(free + 1))
+                steps = slice(first, first + context + horizon)
+                found.append(Reference(episode["observations"][steps], episode["actions"][steps][:-1], context))
+        if len(found) == count:
+            return found
+    raise ValueError(
+        f"of {10 * count} episodes of {env_id} only {len(found)} have {context + horizon} steps; "
+        "ask for a shorter horizon, or for a behaviour that does not fall."
+    )
+
+
+@torch.inference_mode()
+def draw_futures(model, prompt, horizon, samples, generator=None, actions=None, hide=0.0, keep=None):
+    """Draw futures from a Trajectory Transformer.
+
+    Args:
+        prompt: (T,) int64, ends with an observation.
+        horizon: steps to draw.
+        samples: how many futures, all at once.
+        generator: `torch.Generator` on the model's device.
+        actions: (horizon, M) the tokens of the actions that are taken; the model's own where left out.
+        hide: probability with which a number of a drawn observation is hidden from the model afterwards.
+            Then the model's last bin is the token of hidden numbers.
+        keep: whole transitions that go on when the model's positions are used up; half of them if left out.
+
+    Returns:
+        (samples, horizon, N) int64: the observations drawn, before anything is hidden.
+
+    Raises:
+        ValueError: the prompt does not end with an observation, or is too long.
+    """
+    layout, device = model.layout, model.head.device
+    if (len(prompt) - layout.goal) % layout.transition != layout.observation or len(prompt) > model.length:
+        raise ValueError(
+            f"futures are drawn from a prompt that ends with an observation and has at most {model.length} tokens, "
+            f"not from one of {len(prompt)}."
+        )
+    steps, bins = horizon * layout.transition, model.vocabulary - (hide > 0)
+    beams = Beams(model, prompt[None].to(device), samples, steps, keep or max(1, model.transitions // 2))
+    drawn = torch.empty(samples, steps, dtype=torch.int64, device=device)
+    for step in range(steps):
+        slot = (layout.observation + step) % layout.transition
+        logits = torch.cat([beams.logits[:, :bins], beams.logits[:, -1:]], dim=1)
+        tokens = sample(logits, torch.rand(samples, generator=generator, device=device))
+        if actions is not None and layout.actions.start <= slot < layout.actions.stop:
+            tokens = actions[step // layout.transition, slot - layout.observation].expand(samples).to(device)
+        drawn[:, step] = tokens
+        if hide and slot < layout.observation:
+            unseen = torch.rand(samples, generator=generator, device=device) < hide
+            tokens = torch.where(unseen, bins, tokens)
+        if step < steps - 1:
+            beams.append(tokens)
+    return drawn.view(samples, horizon, layout.transition)[:, :, -layout.observation :].cpu()
+
+
+@torch.inference_mode()
+def roll_out_ensemble(ensemble, observation, horizon, samples, act, generator=None, hide=0.0):
+    """Draw futures from an `Ensemble`; each follows one network to its end (TS-inf).
+
+    Args:
+        observation: (N,) the start, NaN where hidden.
+        samples: how many futures, a multiple of the networks.
+        act: function of the step and observations (samples, N), numpy arrays, that gives actions (samples, M).
+        generator: `torch.Generator` on the ensemble's device.
+        hide: probability with which a number of a drawn observation is hidden from what follows.
+
+    Returns:
+        (samples, horizon, N) float32: the observations drawn, before anything is hidden.
+    """
+    members, device = ensemble.members, ensemble.scale.device
+    if samples % members:
+        raise ValueError(f"{samples} futures cannot be shared evenly by {members} networks.")
+    now = torch.as_tensor(observation, dtype=torch.float32, device=device).expand(members, samples // members, -1)
+    drawn = torch.empty(samples, horizon, now.shape[-1])
+    for step in range(horizon):
+        actions = torch.as_tensor(act(step, now.flatten(0, 1).cpu().numpy()), dtype=torch.float32, device=device)
+        now = ensemble.sample(now, actions.view(members, samples // members, -1), generator)
+        drawn[:, step] = now.flatten(0, 1).cpu()
+        if hide:
+            unseen = torch.rand(now.shape, generator=generator, device=device) < hide
+            now = now.masked_fill(unseen, torch.nan)
+    return drawn
+
+
+def log_shares(drawn, came, bins, pseudocount=1.0):
+    """Log of the share of samples in the bin where the state came, summed over its dimensions.
+
+    Every bin of every dimension begins with `pseudocount` samples (1: Laplace's rule), so that a bin
+    without samples has a probability too. The same for each method.
+
+    Args:
+        drawn: (samples, H, N) tokens of the futures.
+        came: (H, N) tokens of what came.
+        bins: V, bins a dimension.
+
+    Returns:
+        (H,) nats.
+    """
+    hits = (drawn == came).sum(dim=0)
+    return ((hits + pseudocount) / (len(drawn) + pseudocount * bins)).log().sum(dim=-1)
+
+
+def oracle(bins, came):
+    """The log density of what came if every sample were in its bin (appendix B), summed over the dimensions.
+
+    With uniform bins it is sum_i log(V / range_i), whatever came. A bin of no width holds one value that repeats:
+    there its probability stands for a density, as if it were 1 wide.
+
+    Args:
+        bins: `Bins` whose first N rows are the observation's.
+        came: (H, N) tokens.
+
+    Returns:
+        (H,) nats.
+    """
+    widths = bins.edges.diff(dim=1).cpu()[torch.arange(came.shape[-1]), came]
+    return -torch.where(widths > 0, widths, 1.0).log().sum(dim=-1)
