@@ -1,0 +1,152 @@
+"""The prediction study: all of its jobs, tiny; its curves, gaps and claims by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ttlib import records
+from ttlib.datasets.policies import Behaviour
+from ttlib.paths import ROOT
+from ttlib.records import Record
+from ttlib.studies import jobs, prediction_curves, prediction_task
+from ttlib.studies import prediction as study
+from ttlib.trajectories import Trajectories
+
+CONFIG = yaml.safe_load((ROOT / "studies/prediction.yaml").read_text())["prediction"]
+TINY = {"tokens": 800, "batch": 4, "microbatch": 0, "bf16": False, "layers": 1, "heads": 2, "width": 16}
+PETS = {"grid": [{"members": 2, "hidden": [8]}, {"members": 3, "hidden": [4]}]}
+PETS |= {"grid_updates": 3, "updates": 4, "clone_updates": 3}
+SETTINGS = {name: {"hopper": TINY | {"transitions": 3}} for name in ("tt", "tt-half")}
+SETTINGS |= {name: {"hopper": TINY} for name in ("markov", "markov-half")} | {"pets": PETS, "pets-half": PETS}
+EVALUATION = {"seed": 1, "starts": 2, "validation_seed": 2, "validation_starts": 2, "horizon": 3, "context": 2}
+SMALL = CONFIG | {
+    "datasets": ["local:hopper-expert"],
+    "settings": SETTINGS,
+    "evaluation": EVALUATION | {"samples": 13, "bins": {"hopper": "quantile"}},
+}
+
+
+def hopping(name):
+    """A data set as small as one can be, in Hopper's dimensions."""
+    rng = np.random.default_rng(0)
+    return Trajectories(
+        rng.normal(size=(100, 11)),
+        rng.uniform(-1, 1, size=(100, 3)),
+        rng.uniform(0, 1, size=100),
+        np.isin(np.arange(100), [29, 69, 99]),
+        np.zeros(100, dtype=bool),
+        name=name,
+        env_id="Hopper-v5",
+    )
+
+
+def behaviours(body, kind):
+    weights = [(torch.randn(3, 11, generator=torch.Generator().manual_seed(0)) * 0.1, torch.zeros(3))]
+    return [Behaviour(weights, torch.zeros(11), torch.ones(11), torch.full((3,), -1.0))]
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The study in a folder of its own."""
+    monkeypatch.setattr(prediction_task, "load", hopping)
+    monkeypatch.setattr(prediction_task, "acting", behaviours)
+    for module in (jobs, study, records):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    threads = torch.get_num_threads()
+    yield SMALL
+    torch.set_num_threads(threads)
+
+
+def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
+    listed = jobs.listed(small, study.METHODS)
+    assert len(listed) == len(study.METHODS) == 6
+    for name, job in listed.items():
+        if name == "hopper-expert-markov-half-0":
+            assert "is missing; run `make study NAME=prediction`" in study.main(["gather", json.dumps(small)])
+        assert study.main(["run", json.dumps(job)]) is None, capsys.readouterr().err
+        assert (tmp_path / "build/studies/prediction" / name / "model.safetensors").is_file()
+    assert study.main(["gather", json.dumps(small)]) is None
+    assert "| local:hopper-expert | PETS | half | recorded |" in capsys.readouterr().out
+    record = json.loads((tmp_path / "figures/studies/prediction.json").read_text())
+    assert {claim["id"] for claim in record["claims"]} == {"tt_minus_pets_hopper", "pets_falls_more_hopper", "pets_r2"}
+    rows = record["rows"]
+    curves = [row for row in rows if row["what"] == "curve"]
+    assert len(curves) == 2 + 2 + 3 + 2 + 2 + 1
+    (best,) = prediction_curves.find(rows, "oracle", "local:hopper-expert")
+    for curve in curves:
+        assert len(curve["mean"]) == len(curve["standard_error"]) == len(curve["mean_other"]) == 3
+        assert (np.array(curve["mean"]) <= best["mean"]).all()
+    gaps = prediction_curves.find(rows, "gap", "local:hopper-expert")
+    assert len(gaps) == len(prediction_curves.PAIRS)
+    (trained,) = prediction_curves.find(rows, "training", "local:hopper-expert", method="pets")
+    assert len(trained["grid"]) == 2 and len(trained["r2"]["state"]) == len(trained["r2"]["change"]) == 11
+    assert trained["training"]["settings"]["updates"] == 4
+
+
+@pytest.mark.parametrize("method", ["tt-half", "pets"])
+def test_a_killed_job_goes_on_from_the_starts_it_has_done(small, tmp_path, method):
+    job = jobs.listed(small, study.METHODS)[f"hopper-expert-{method}-0"]
+    assert study.main(["run", json.dumps(job)]) is None
+    folder = tmp_path / "build/studies/prediction" / jobs.name_of(job)
+    whole, done = (json.loads((folder / name).read_text()) for name in ("result.json", "starts.json"))
+    (folder / "result.json").unlink()
+    (folder / "starts.json").write_text(json.dumps(done | {"starts": done["starts"][:1]}))
+    assert study.main(["run", json.dumps(job)]) is None
+    again = json.loads((folder / "result.json").read_text())
+    assert again["row"]["starts"] == whole["row"]["starts"] and len(whole["row"]["starts"]) == 2
+
+
+def test_another_bodys_settings_do_not_change_a_job(small):
+    job = jobs.listed(small, study.METHODS)["hopper-expert-tt-0"]
+    other = job | {"settings": job["settings"] | {"humanoid": {"tokens": 5}}}
+    assert study.complete(job) == study.complete(other) != study.complete(job | {"settings": {}})
+    assert study.complete(study.complete(job)) == study.complete(job)
+    missing = job | {"settings": {"checkpoint": "fish"}}
+    assert "fish.safetensors is missing; train it with" in study.main(["run", json.dumps(missing)])
+
+
+def test_data_of_several_policies_are_refused(small, monkeypatch):
+    monkeypatch.setattr(prediction_task, "acting", lambda body, kind: 2 * behaviours(body, kind))
+    job = jobs.listed(small, study.METHODS)["hopper-expert-pets-0"]
+    assert "2 policies made local:hopper-expert" in study.main(["run", json.dumps(job)])
+
+
+def start(**shares):
+    """One start's measurements over three steps; the oracle is 10."""
+    return {mode: {"1.0": values, "0.1": values, "oracle": [10.0] * 3} for mode, values in shares.items()}
+
+
+def test_gaps_are_taken_start_by_start_and_claims_from_the_smallest():
+    about = {
+        "dataset": "local:hopper-expert",
+        "seed": 0,
+        "fingerprint": "f",
+        "minutes": 1.0,
+        "training": {"minutes": 2.0},
+    }
+    tt = [start(own=[-1, -2.0, -3]), start(own=[-2, -4.0, -4])]
+    pets = [start(policy=[-1, -3.0, -9]), start(policy=[-1, -5.0, -8])]
+    grid = [{"r2": {"state": [0.99, 0.3, 0.91]}}, {"r2": {"state": [0.5, 0.8, 0.2]}}]
+    r2 = {"r2": {"state": [0.98, 0.1, 0.93]}, "grid": grid}
+    rows = [about | {"method": "tt", "starts": tt}, about | {"method": "pets", "starts": pets} | r2]
+    rows = prediction_curves.curves(rows)
+    (gap,) = [row for row in rows if row["what"] == "gap"]
+    assert gap["mean"] == [-0.5, 1.0, 5.0] and gap["standard_error"] == pytest.approx([0.5, 0.0, 1.0])
+    (curve,) = prediction_curves.find(rows, "curve", "local:hopper-expert", method="tt")
+    assert curve["mean"] == [8.5, 7.0, 6.5]
+    record = Record("prediction", "studies", rows=rows)
+    prediction_curves.FIRST, before = 2, prediction_curves.FIRST
+    try:
+        prediction_curves.claim(record)
+    finally:
+        prediction_curves.FIRST = before
+    claims = {claim.id: claim for claim in record.claims}
+    assert claims["tt_minus_pets_hopper"].value == 1.0 and "at step 2" in claims["tt_minus_pets_hopper"].note
+    assert claims["pets_falls_more_hopper"].value == 7.5 - 2.0
+    assert claims["pets_r2"].value == 0.93 and not claims["pets_r2"].passed
+    assert "1 of its 3 left out" in claims["pets_r2"].note
+    assert "| local:hopper-expert | TT | all | own | 8.5 ± 0.5 | - | - | - |" in prediction_curves.table(rows)
+    assert "| local:hopper-expert | discrete oracle | all | - | 10.0 ± 0.0 |" in prediction_curves.table(rows)

@@ -1,0 +1,178 @@
+"""The prediction study: a hundred steps ahead, by Transformers and by ensembles (section 4.1, figure 3).
+
+    python -m ttlib.studies.prediction run '<job in JSON>'
+    python -m ttlib.studies.prediction gather '<configuration in JSON>'
+
+`make study NAME=prediction` calls it (`studies/prediction.smk`). A job trains one method on the data of one
+body and predicts the same stretches of fresh episodes as all others; what comes of it is in
+`ttlib.studies.prediction_curves`.
+
+Who chooses the actions, `actions` in the rows:
+
+- "own": a Transformer draws them too;
+- "policy": the policy that made the data acts on what the ensemble predicts. It is the true one, which
+  the Transformer has to learn, so this favours the ensemble; "cloned" tells by how much: there the
+  policy is learned from the same data, as the Transformer does;
+- "recorded": both are told the actions that were really taken, noise included. Only the dynamics are compared then.
+
+Where half of the state is hidden the policy cannot act on what the ensemble sees: its network needs all
+numbers. So the ensemble is told the recorded actions, which know more than anyone who predicts could.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from ttlib import training
+from ttlib.hiding import HiddenWindows
+from ttlib.model import TrajectoryTransformer, load_model, save_model
+from ttlib.paths import ROOT
+from ttlib.prediction import draw_futures
+from ttlib.provenance import commit, describe_device, how_trained, lock_hash
+from ttlib.studies import jobs, prediction_curves
+from ttlib.studies.prediction_pets import ensemble
+from ttlib.studies.prediction_task import HIDDEN, Task, generator_of, measure_starts, settings_for
+from ttlib.tokens import TokenWindows
+
+STUDY = "prediction"
+
+
+def checkpoint_of(job):
+    """The shipped model that a job predicts with instead of training one, or None."""
+    name = settings_for(job).get("checkpoint")
+    return ROOT / "data" / "checkpoints" / f"{name}.safetensors" if name else None
+
+
+def complete(job):
+    """A job with the settings of its body only, and a hash of the model that it uses: with others it is another job.
+
+    Raises:
+        FileNotFoundError: the model is missing.
+    """
+    path = checkpoint_of(job)
+    if path and not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing; train it with `python -m ttlib.training --no-values --dataset {job['dataset']} "
+            f"--out {path}`, or leave `checkpoint` out of studies/{STUDY}.yaml: the study then trains a model itself."
+        )
+    return job | {
+        "settings": settings_for(job),
+        "model": hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else None,
+    }
+
+
+def transformer(markov=False, half=False):
+    """A job of a Trajectory Transformer. Its Markovian twin has positions for two transitions, so that it
+    writes each with only the one before it in view."""
+
+    def work(job, folder, tell):
+        task, chosen = Task(job, half), settings_for(job)
+        if checkpoint_of(job):
+            model, tokenizer, about = load_model(checkpoint_of(job), job["device"])
+            if (about["dataset"], tokenizer.method) != (job["dataset"], task.method):
+                raise ValueError(f"{checkpoint_of(job)} is no model of {job['dataset']} with {task.method} bins.")
+        else:
+            transitions = 2 if markov else chosen.pop("transitions")
+            model, tokenizer = train_transformer(job, task, chosen | {"transitions": transitions}, folder, tell)
+            about = load_model(folder / "model.safetensors")[2]
+        tokenizer.bins = tokenizer.bins.to("cpu")
+        context = min(job["evaluation"]["context"], model.transitions)
+
+        def draw(mode, number, reference, mask):
+            told = tokenizer.bins.encode(reference.future_actions, tokenizer.layout.actions)
+            tokens = draw_futures(
+                model,
+                reference.prompt(tokenizer, context, mask),
+                task.horizon,
+                task.samples,
+                generator_of(job, number, mode),
+                told if mode == "recorded" else None,
+                HIDDEN if half else 0.0,
+            )
+            return tokenizer.bins.decode(tokens, tokenizer.layout.observations)
+
+        measured = measure_starts(task, job, folder, tell, draw, ("own", "recorded"))
+        trained = {key: about[key] for key in ("tokens", "minutes", "fingerprint")} | {"model": model.size()}
+        return measured | {"training": trained, "fingerprint": task.trajectories.fingerprint()}
+
+    return work
+
+
+def train_transformer(job, task, chosen, folder, tell):
+    """Train what a job asks for, or go on with it; gives model and tokenizer, and writes `model.safetensors`."""
+    sizes = {name: chosen.pop(name) for name in ("layers", "heads", "width", "dropout") if name in chosen}
+    transitions, tokenizer = chosen.pop("transitions"), task.tokenizer
+    settings = training.Settings(**(chosen | {"seed": job["seed"]}))
+    if task.half:
+        windows = HiddenWindows(tokenizer, task.trajectories, task.hidden, transitions)
+    else:
+        windows = TokenWindows(tokenizer, task.trajectories, transitions)
+    torch.manual_seed(settings.seed)
+    vocabulary = tokenizer.bins.size + task.half
+    model = TrajectoryTransformer(tokenizer.layout, vocabulary, transitions, **sizes).to(job["device"])
+    curve = training.train(model, windows, settings, folder, lambda row: tell(f"{row['tokens'] / 1e6:.1f} M tokens"))
+    about = {
+        "dataset": job["dataset"],
+        "env_id": task.trajectories.env_id,
+        "fingerprint": task.trajectories.fingerprint(),
+        "tokens": curve[-1]["tokens"],
+        "hidden": HIDDEN if task.half else 0.0,
+    }
+    save_model(
+        folder / "model.safetensors", model, tokenizer, about | how_trained("ttlib.studies.prediction", curve, settings)
+    )
+    return model, tokenizer
+
+
+METHODS = {
+    "tt": transformer(),
+    "markov": transformer(markov=True),
+    "pets": ensemble(),
+    "tt-half": transformer(half=True),
+    "markov-half": transformer(markov=True, half=True),
+    "pets-half": ensemble(half=True),
+}
+
+
+def work(job, folder):
+    """Do one job in its folder: {"row": what it found, with its provenance}."""
+    torch.set_num_threads(1)
+    told = {key: job[key] for key in ("dataset", "method", "seed")}
+    found = METHODS[job["method"]](job, Path(folder), jobs.Teller(job))
+    provenance = {"commit": commit(), "lock": lock_hash(), "device": describe_device(), "torch": torch.__version__}
+    return {"row": told | found | {"provenance": provenance}}
+
+
+def gather(config):
+    """Write the study's record from the results of its jobs; gives its path and the table.
+
+    Raises:
+        FileNotFoundError, ValueError: a job is not done, or was done with other settings.
+    """
+    listed = {name: complete(job) for name, job in jobs.listed(config, METHODS).items()}
+    record = prediction_curves.record(STUDY, config, [found["row"] for found in jobs.results(STUDY, listed)])
+    return record.write(), prediction_curves.table(record.rows)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog=f"python -m ttlib.studies.{STUDY}", description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=["run", "gather"], help="do one job; write the record from all of them")
+    parser.add_argument("what", help="the job, or the study's configuration, in JSON")
+    options = parser.parse_args(arguments)
+    try:
+        asked = json.loads(options.what)
+        if options.task == "run":
+            jobs.do(STUDY, complete(asked), work)
+        else:
+            path, table = gather(asked)
+            print(f"{table}\n{path.relative_to(ROOT)}")
+    except (ValueError, OSError) as error:
+        return f"error: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Curves of the prediction study: log-likelihood over the horizon, gaps between methods, and the claims."""
+
+import numpy as np
+
+from ttlib.records import Record
+
+FIRST = 10  # the claims are about the horizons from here on
+# (method, actions) of both sides; the first two are the study's main comparison.
+PAIRS = [
+    ("tt", "own", "pets", "policy"),
+    ("tt", "recorded", "pets", "recorded"),
+    ("tt", "own", "markov", "own"),
+    ("tt", "recorded", "markov", "recorded"),
+    ("pets", "policy", "pets", "cloned"),
+    ("tt-half", "recorded", "pets-half", "recorded"),
+    ("tt-half", "own", "pets-half", "recorded"),
+    ("tt-half", "own", "markov-half", "own"),
+    ("tt-half", "recorded", "markov-half", "recorded"),
+]
+NAMES = {"tt": "TT", "markov": "TT, one transition", "pets": "PETS"}
+
+
+def log_likelihoods(row, actions, pseudocount="1.0"):
+    """(starts, H) nats: the log-likelihood of every start of a job's row."""
+    return np.array([np.add(start[actions][pseudocount], start[actions]["oracle"]) for start in row["starts"]])
+
+
+def mean_curve(values):
+    """{"mean", "standard_error"} over the starts (starts, H), as lists."""
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.full(values.shape[1], np.nan)
+    return {"mean": _plain(values.mean(axis=0)), "standard_error": _plain(error)}
+
+
+def curves(rows):
+    """The record's rows from those of the jobs: {"what": "curve", "oracle", "gap" or "training", ...} each.
+
+    A curve is the mean over the starts; `mean_other` is the same with the other pseudocount. A gap is a mean of
+    differences start by start, `first` less `second`.
+    """
+    found, by_method = [], {(row["dataset"], row["seed"], row["method"]): row for row in rows}
+    for row in rows:
+        about = {key: row[key] for key in ("dataset", "method", "seed")}
+        for actions in row["starts"][0]:
+            values = log_likelihoods(row, actions)
+            other = _plain(log_likelihoods(row, actions, "0.1").mean(axis=0))
+            found.append({"what": "curve"} | about | {"actions": actions} | mean_curve(values) | {"mean_other": other})
+        rest = {key: value for key, value in row.items() if key not in ("starts", *about)}
+        found.append({"what": "training"} | about | rest | {"starts": len(row["starts"])})
+    for dataset, seed in dict.fromkeys((row["dataset"], row["seed"]) for row in rows):
+        one = next(row for row in rows if (row["dataset"], row["seed"]) == (dataset, seed))
+        values = np.array([next(iter(start.values()))["oracle"] for start in one["starts"]])
+        found.append({"what": "oracle", "dataset": dataset, "seed": seed} | mean_curve(values))
+        for first, own, second, other in PAIRS:
+            sides = [by_method.get((dataset, seed, method)) for method in (first, second)]
+            if None in sides or own not in sides[0]["starts"][0] or other not in sides[1]["starts"][0]:
+                continue
+            gap = log_likelihoods(sides[0], own) - log_likelihoods(sides[1], other)
+            names = {"first": [first, own], "second": [second, other]}
+            found.append({"what": "gap", "dataset": dataset, "seed": seed} | names | mean_curve(gap))
+    return found
+
+
+def find(rows, what, dataset, **keys):
+    """The rows of a record of this kind; `keys` narrow them down."""
+    wanted = {"what": what, "dataset": dataset} | keys
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def predictable(row):
+    """(N,) bool: the dimensions of which some candidate explains 0.9 one step ahead, on validation episodes."""
+    return np.max([tried["r2"]["state"] for tried in row["grid"]], axis=0) >= 0.9
+
+
+def claim(record):
+    """State what a `Record` with the rows of `curves` shows; leave out what its rows do not tell."""
+    explained = []
+    for dataset in dict.fromkeys(row["dataset"] for row in record.rows):
+        body = dataset.partition(":")[2].partition("-")[0]
+        gaps = find(record.rows, "gap", dataset, first=["tt", "own"], second=["pets", "policy"])
+        if gaps:
+            first = min(FIRST, len(gaps[0]["mean"])) - 1
+            worst = min(gaps, key=lambda gap: min(gap["mean"][first:]))
+            at = first + int(np.argmin(worst["mean"][first:]))
+            error = worst["standard_error"][at]
+            error = "one start" if error is None else f"standard error {error:.2f}"
+            note = f"log-likelihood of the whole state, at step {at + 1}; {error}"
+            record.claim(f"tt_minus_pets_{body}", worst["mean"][at], "nats", (0.0, None), note=note)
+            falls = [
+                curve["mean"][0] - curve["mean"][-1]
+                for method, actions in (("tt", "own"), ("pets", "policy"))
+                for curve in find(record.rows, "curve", dataset, method=method, actions=actions, seed=worst["seed"])
+            ]
+            note = f"TT falls by {falls[0]:.1f} nats, PETS by {falls[1]:.1f}"
+            record.claim(f"pets_falls_more_{body}", falls[1] - falls[0], "nats", (0.0, None), note=note)
+        for row in find(record.rows, "training", dataset, method="pets"):
+            kept = predictable(row)
+            explained.append((float(np.min(np.array(row["r2"]["state"])[kept], initial=1.0)), body, kept))
+    if explained:
+        least, body, kept = min(explained, key=lambda one: one[0])
+        note = f"the least of all dimensions and bodies, {body}'s; {int((~kept).sum())} of its {len(kept)} left out"
+        record.claim("pets_r2", least, "fraction", (0.95, 1.0), note=note)
+
+
+def record(study, config, rows):
+    """The `Record`, not yet written, from the rows of all jobs."""
+    seeds = sorted({row["seed"] for row in rows})
+    prints = {row["dataset"]: row["fingerprint"] for row in rows}
+    asked = [config["evaluation"][key] for key in ("seed", "validation_seed")]
+    made = Record(study, "studies", config, [*seeds, *asked], prints, curves(rows))
+    made.started -= 60 * sum(row["training"]["minutes"] + row["minutes"] for row in rows)  # what the jobs took
+    claim(made)
+    return made
+
+
+def table(rows):
+    """Log-likelihoods at a few horizons in Markdown, nats for the whole state, and standard errors."""
+    shown = [1, 10, 50, 100]
+    lines = [
+        "| data set | method | seen | actions | " + " | ".join(f"step {step}" for step in shown) + " |",
+        "| --- | --- | --- | --- |" + " ---: |" * len(shown),
+    ]
+    for row in rows:
+        if row["what"] not in ("curve", "oracle"):
+            continue
+        method = row.get("method", "")
+        half, name = method.endswith("-half"), NAMES.get(method.removesuffix("-half"), "discrete oracle")
+        errors = [error or 0.0 for error in row["standard_error"]]
+        cells = [f"{row['mean'][step - 1]:.1f} ± {errors[step - 1]:.1f}" for step in shown if step <= len(errors)]
+        cells += ["-"] * (len(shown) - len(cells))
+        about = [row["dataset"], name, "half" if half else "all", row.get("actions", "-")]
+        lines.append("| " + " | ".join([*about, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _plain(values):
+    """A list of numbers with three decimals; None for what is not finite."""
+    return [round(float(value), 3) if np.isfinite(value) else None for value in values]
