@@ -73,7 +73,7 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     assert (tmp_path / "figures/studies/decision_transformer.json").is_file()
     rows = {(row["dataset"], row["method"]): row for row in record["rows"]}
     assert len(rows) == len(listed)
-    graph = rows["graph", "paths"]
+    graph = rows["graph-10", "paths"]
     assert 0 <= graph["optimal"] <= graph["solvable"]
     assert all(path[0] >= 0 for path in graph["paths"])
     assert set(rows["key-to-door-100", "bc"]["credit"]) == {"no key", "key only", "key and door"}
@@ -89,7 +89,7 @@ def rows_of(study_rows):
 
 
 def test_claims_pool_graphs_and_take_the_worse_sweep():
-    graphs = [{"dataset": "graph", "method": "paths", "optimal": n, "solvable": 20} for n in (20, 17)]
+    graphs = [{"dataset": "graph-1000", "method": "paths", "optimal": n, "solvable": 20} for n in (20, 17)]
     doors = [
         {"dataset": f"key-to-door-{n}", "method": method, "success": value}
         for n, method, value in [(10000, "dt", 0.93), (1000, "dt", 0.6), (10000, "bc", 0.1)]
