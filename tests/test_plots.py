@@ -10,6 +10,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from ttlib import plots
+from ttlib.envs.mazes import Maze
 from ttlib.envs.rooms import FOUR_ROOMS
 
 
@@ -69,6 +70,15 @@ def test_the_walls_of_a_map_stand_where_it_is_blocked(ax):
     points = FOUR_ROOMS.size * np.random.default_rng(0).random((200, 2))
     drawn = [any(wall.contains_point(ax.transData.transform(p)) for wall in ax.patches) for p in points]
     assert drawn == FOUR_ROOMS.blocked(points).tolist() and any(drawn)
+
+
+def test_the_walls_of_a_maze_stand_where_its_cells_are_walls(ax):
+    maze = Maze.named("medium", 4)
+    plots.maze(ax, maze)
+    points = np.random.default_rng(0).uniform(-16, 16, size=(200, 2))
+    drawn = [any(wall.contains_point(ax.transData.transform(p)) for wall in ax.patches) for p in points]
+    assert drawn == (~maze.is_free(maze.cell(points))).tolist() and any(drawn)
+    assert ax.get_xlim() == ax.get_ylim() == (-16, 16)
 
 
 def test_bars_stand_as_high_as_their_means(ax):

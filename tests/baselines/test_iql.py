@@ -166,3 +166,18 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path, data):
     assert [row["step"] for row in curve] == [5, 10, 15, 20, 25, 30]
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(iql, "load", lambda name: data)
+    out = tmp_path / "pointmaze-umaze-iql.safetensors"
+    arguments = ["--dataset", "local:pointmaze-umaze", "--out", str(out), "--folder", str(tmp_path), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["iql", *arguments, "--updates", "20", "--batch", "16", "--expectile", "0.8"])
+    iql.main()
+    agent, about = common.load_model(out, IQL)
+    assert (about["dataset"], about["fingerprint"]) == ("local:pointmaze-umaze", data.fingerprint())
+    chosen = {key: about["settings"][key] for key in ("updates", "batch", "expectile", "temperature", "rewards")}
+    assert chosen == {"updates": 20, "batch": 16, "expectile": 0.8, "temperature": 10.0, "rewards": "minus one"}
+    assert agent.shift == -1.0 and agent.scale == 1.0 and "ttlib.baselines.iql" in about["command"]
+    assert iql.settings_for("d4rl:antmaze-umaze-v2") == iql.ANTMAZE
+    assert iql.settings_for("local:hopper-medium") == iql.IQLSettings()

@@ -100,7 +100,7 @@ def test_an_agent_of_other_data_is_refused(root):
 
 
 def test_a_planner_that_is_killed_goes_on_within_its_batch(root, monkeypatch):
-    whole = done(job("tt-q", **SMALL), root / "whole")
+    whole = jobs.do("antmaze", rollouts.complete(job("tt-q", **SMALL), root), rollouts.work, root / "whole")["row"]
     resumed, steps = rollouts.Resumed, []
     monkeypatch.setattr(rollouts, "Resumed", lambda *arguments: resumed(*arguments, every=0.0))
     tell = rollouts._Told.act

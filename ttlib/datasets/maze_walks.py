@@ -122,7 +122,7 @@ def collect(wanted, transitions, seed=local.SEED, show=True):
     return Trajectories.from_episodes(episodes, name=f"local:{wanted.name}", env_id=wanted.env_id)
 
 
-def walk(wanted, transitions, seed, on_step=None, together=TOGETHER):
+def walk(wanted, transitions, seed, on_step=None):
     """Begin walks as long as fewer than `transitions` steps are taken, and end all of them.
 
     Args:
@@ -135,8 +135,8 @@ def walk(wanted, transitions, seed, on_step=None, together=TOGETHER):
     """
     rng, maze = np.random.default_rng(seed), wanted.maze
     move = _push if wanted.body == "pointmaze" else _stride(walker())
-    envs = [gymnasium.make(wanted.env_id).unwrapped for _ in range(together)]
-    guide, walks, taken = Guide(maze, rng, together), [], 0
+    envs = [gymnasium.make(wanted.env_id).unwrapped for _ in range(TOGETHER)]
+    guide, walks, taken = Guide(maze, rng, TOGETHER), [], 0
     running = {}  # environment -> its walk
 
     def begin(number):
@@ -146,7 +146,7 @@ def walk(wanted, transitions, seed, on_step=None, together=TOGETHER):
         guide.begin(number, start, goal)
         running[number] = {"observations": [observation], "actions": [], "lain": 0}
 
-    for number in range(together):
+    for number in range(TOGETHER):
         begin(number)
     while running:
         rows = np.array(sorted(running))
