@@ -25,7 +25,7 @@ EVALUATION = {"seed": 1, "starts": 2, "validation_seed": 2, "validation_starts":
 SMALL = CONFIG | {
     "datasets": ["local:hopper-expert"],
     "settings": SETTINGS,
-    "evaluation": EVALUATION | {"samples": 13, "bins": {"hopper": "quantile"}},
+    "evaluation": EVALUATION | {"samples": 13, "hopper": {"bins": "quantile"}},
 }
 
 

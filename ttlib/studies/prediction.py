@@ -35,7 +35,7 @@ from ttlib.prediction import draw_futures
 from ttlib.provenance import commit, describe_device, how_trained, lock_hash
 from ttlib.studies import jobs, prediction_curves
 from ttlib.studies.prediction_pets import ensemble
-from ttlib.studies.prediction_task import HIDDEN, Task, generator_of, measure_starts, settings_for
+from ttlib.studies.prediction_task import HIDDEN, Task, body_of, for_body, generator_of, measure_starts
 from ttlib.tokens import TokenWindows
 
 STUDY = "prediction"
@@ -43,26 +43,24 @@ STUDY = "prediction"
 
 def checkpoint_of(job):
     """The shipped model that a job predicts with instead of training one, or None."""
-    name = settings_for(job).get("checkpoint")
+    name = job["settings"].get("checkpoint")
     return ROOT / "data" / "checkpoints" / f"{name}.safetensors" if name else None
 
 
 def complete(job):
-    """A job with the settings of its body only, and a hash of the model that it uses: with others it is another job.
+    """A job with what is asked of its body only, and a hash of the model that it uses: with others it is another job.
 
     Raises:
         FileNotFoundError: the model is missing.
     """
+    job = job | {key: for_body(job[key], body_of(job)) for key in ("settings", "evaluation")}
     path = checkpoint_of(job)
     if path and not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing; train it with `python -m ttlib.training --no-values --dataset {job['dataset']} "
             f"--out {path}`, or leave `checkpoint` out of studies/{STUDY}.yaml: the study then trains a model itself."
         )
-    return job | {
-        "settings": settings_for(job),
-        "model": hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else None,
-    }
+    return job | {"model": hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else None}
 
 
 def transformer(markov=False, half=False):
@@ -70,7 +68,8 @@ def transformer(markov=False, half=False):
     writes each with only the one before it in view."""
 
     def work(job, folder, tell):
-        task, chosen = Task(job, half), settings_for(job)
+        task, chosen = Task(job, half), dict(job["settings"])
+        modes = chosen.pop("actions", ["own", "recorded"])
         if checkpoint_of(job):
             model, tokenizer, about = load_model(checkpoint_of(job), job["device"])
             if (about["dataset"], tokenizer.method) != (job["dataset"], task.method):
@@ -95,7 +94,7 @@ def transformer(markov=False, half=False):
             )
             return tokenizer.bins.decode(tokens, tokenizer.layout.observations)
 
-        measured = measure_starts(task, job, folder, tell, draw, ("own", "recorded"))
+        measured = measure_starts(task, job, folder, tell, draw, modes)
         trained = {key: about[key] for key in ("tokens", "minutes", "fingerprint")} | {"model": model.size()}
         return measured | {"training": trained, "fingerprint": task.trajectories.fingerprint()}
 

@@ -9,7 +9,7 @@ import torch
 from ttlib.baselines import behaviour_cloning, common, pets
 from ttlib.prediction import roll_out_ensemble
 from ttlib.provenance import how_trained
-from ttlib.studies.prediction_task import HIDDEN, PSEUDOCOUNTS, Task, generator_of, keep, measure_starts, settings_for
+from ttlib.studies.prediction_task import HIDDEN, PSEUDOCOUNTS, Task, generator_of, keep, measure_starts
 from ttlib.studies.returns import updates_told
 
 
@@ -18,7 +18,7 @@ def ensemble(half=False):
     makes them likeliest, which is what is measured afterwards, is trained for longer."""
 
     def work(job, folder, tell):
-        task, chosen = Task(job, half), settings_for(job)
+        task, chosen = Task(job, half), job["settings"]
         cloned = None
         if not half:
             settings = common.Settings(updates=chosen["clone_updates"], seed=job["seed"])

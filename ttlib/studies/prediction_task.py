@@ -23,10 +23,9 @@ def body_of(job):
     return find(job["dataset"].removeprefix("local:")).body
 
 
-def settings_for(job):
-    """A job's settings: those under the name of its body over those of all bodies."""
-    shared = {name: value for name, value in job["settings"].items() if name not in RECIPES}
-    return shared | job["settings"].get(body_of(job), {})
+def for_body(values, body):
+    """A dict in which what stands under the name of a body, for this body only, is over what stands there for all."""
+    return {name: value for name, value in values.items() if name not in RECIPES} | values.get(body, {})
 
 
 class Task:
@@ -43,7 +42,7 @@ class Task:
                 f"{len(behaviours)} policies made {job['dataset']}; predict a set of one, such as -expert."
             )
         self.behaviour = behaviours[0]
-        self.method = asked["bins"][wanted.body]
+        self.method = asked["bins"]
         self.tokenizer = Tokenizer.fit(self.trajectories, method=self.method, values=False)
         self.half = half
         self.hidden = draw_hidden(self.trajectories.observations.shape, HIDDEN, (job["seed"], 0)) if half else None
