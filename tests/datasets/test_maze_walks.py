@@ -80,8 +80,9 @@ def test_walks_go_from_cell_to_cell_and_are_disturbed(walked):
         assert maze.is_free(cells).all()
         assert np.abs(np.diff(cells, axis=0)).sum(axis=1).max() <= 2  # at most across a corner
         assert np.abs(one["actions"]).max() <= 1
-    arrived = [len(one["actions"]) < maze_walks.LONGEST["pointmaze"] for one in walks]
-    assert np.mean(arrived) > 0.9
+        assert one["arrived"] == (len(one["actions"]) < maze_walks.LONGEST["pointmaze"]) and not one["lies"]
+    assert np.mean([one["arrived"] for one in walks]) > 0.9
+    assert "100% arrive and 0% end on their back" in maze_walks.describe(maze_walks.find("pointmaze-umaze"), 60)
 
 
 def test_the_recorded_actions_lead_where_the_recording_went(walked):

@@ -12,6 +12,7 @@ where they came, by chance, within half a metre of the one goal that is tested.
 No walk is sent from the tested start to the tested goal, so the task has to be put together from
 pieces of several walks.
 
+    python -m ttlib.datasets.maze_walks try antmaze-large-diverse     says how many walks arrive
     python -m ttlib.datasets.maze_walks manifest pointmaze-umaze      measures rows of the manifest
 """
 
@@ -131,7 +132,8 @@ def walk(wanted, transitions, seed, on_step=None):
         on_step: called with the number of steps just taken.
 
     Returns:
-        List of dicts: observations (L + 1, N), the last one after the last action, and actions (L, M).
+        List of dicts: observations (L + 1, N), the last one after the last action, actions (L, M), and whether the
+        body `arrived` at its own goal, and `lies` on its back in the end.
     """
     rng, maze = np.random.default_rng(seed), wanted.maze
     move = _push if wanted.body == "pointmaze" else _stride(walker())
@@ -164,8 +166,10 @@ def walk(wanted, transitions, seed, on_step=None):
             lies = wanted.body == "antmaze" and upright(observation[3:7]) < FALLEN
             one["lain"] = one["lain"] + 1 if lies else 0
             over = len(one["actions"]) >= LONGEST[wanted.body] or one["lain"] >= GIVEN_UP
-            if over or guide.arrived(number, observation[:2]):
-                walks.append({key: np.array(one[key], dtype=np.float32) for key in ("observations", "actions")})
+            arrived = guide.arrived(number, observation[:2])
+            if over or arrived:
+                arrays = {key: np.array(one[key], dtype=np.float32) for key in ("observations", "actions")}
+                walks.append(arrays | {"arrived": bool(arrived), "lies": one["lain"] > 0})
                 del running[number]
                 if taken < transitions:
                     begin(number)
@@ -249,13 +253,24 @@ def _push(seen, waypoints, rng):
     return np.clip(10.0 * (waypoints - seen[:, :2]) - seen[:, 2:], -1, 1)
 
 
+def describe(wanted, transitions, seed=1):
+    """A sentence about fresh walks: how many arrive, how fast they are, and how many end on their back."""
+    walks = walk(wanted, transitions, (seed, names().index(wanted.name)))
+    moved = [np.linalg.norm(np.diff(one["observations"][:, :2], axis=0), axis=1) for one in walks]
+    arrived, lies = (np.mean([one[key] for one in walks]) for key in ("arrived", "lies"))
+    return (
+        f"{wanted.name}: of {len(walks)} walks {arrived:.0%} arrive and {lies:.0%} end on their back; "
+        f"{np.concatenate(moved).mean():.3f} m and {np.mean([len(steps) for steps in moved]):.0f} steps on average"
+    )
+
+
 def _measure(wanted, transitions, seed):
     return local.statistics(collect(wanted, transitions, seed, show=False))
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Measure the manifest of the maze data sets.")
-    parser.add_argument("command", choices=["manifest"])
+    parser = argparse.ArgumentParser(description="Try the walks of the maze data sets, or measure their manifest.")
+    parser.add_argument("command", choices=["try", "manifest"])
     parser.add_argument("names", nargs="+", choices=names(), metavar="name", help=", ".join(names()))
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--transitions", type=int, default=50_000)
@@ -264,6 +279,10 @@ def main():
     # Relabelling leaves out the steps at the goal.
     rows = {name: (wanted.env_id, TRANSITIONS[wanted.body] * 9 // 10, wanted) for name, wanted in sets.items()}
     try:
+        if options.command == "try":
+            for wanted in sets.values():
+                print(describe(wanted, options.transitions))
+            return
         local.keep_rows(rows, _measure, options.seeds, options.transitions)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
