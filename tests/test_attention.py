@@ -35,6 +35,7 @@ def test_patterns_by_hand():
         "same transition": [6],
         "previous transition": [3, 4, 5],
         "same dimension": [1, 4],
+        "same dimension, older": [1],
         "past actions": [2, 5],
     }
 
@@ -49,6 +50,7 @@ def test_shares_of_heads_that_do_one_thing():
         maps[0, 0, 2, q, : q + 1] = 1 / (q + 1)
     found = attention_shares(maps, layout)
     assert found["same dimension"][0, :2].tolist() == [0.0, 1.0]
+    assert found["same dimension, older"][0, :2].tolist() == [0.0, 0.0] and found["same dimension, older"][0, 2] > 0
     assert found["actions on past actions"][0, :2].tolist() == [0.0, 1.0]
     assert found["actions on past states"][0, 0] == 1.0
     assert found["previous transition"][0, 1] == 1.0 and found["same transition"][0, 1] == 0.0

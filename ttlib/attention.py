@@ -35,6 +35,7 @@ def patterns(layout, length):
     - "same transition": what is already written of the transition that the predicted token belongs to;
     - "previous transition": the whole transition before that one;
     - "same dimension": the predicted token's own slot in earlier transitions;
+    - "same dimension, older": the same without the transition just before, which leaves the stripes;
     - "past actions": any action of earlier transitions.
     """
     places = torch.arange(length) - layout.goal
@@ -48,6 +49,7 @@ def patterns(layout, length):
         "same transition": (time == row_time) & shown,
         "previous transition": (time == row_time - 1) & shown,
         "same dimension": earlier & (slot == row_slot),
+        "same dimension, older": earlier & (slot == row_slot) & (time < row_time - 1),
         "past actions": earlier & action,
     }
 
