@@ -105,6 +105,8 @@ def train_transformer(job, task, chosen, folder, tell):
     """Train what a job asks for, or go on with it; gives model and tokenizer, and writes `model.safetensors`."""
     sizes = {name: chosen.pop(name) for name in ("layers", "heads", "width", "dropout") if name in chosen}
     transitions, tokenizer = chosen.pop("transitions"), task.tokenizer
+    if job["device"] != "cpu":
+        chosen["microbatch"] = 0  # slices are for a CPU's cache
     settings = training.Settings(**(chosen | {"seed": job["seed"]}))
     if task.half:
         windows = HiddenWindows(tokenizer, task.trajectories, task.hidden, transitions)
