@@ -69,6 +69,7 @@ def test_waypoints_change_when_they_are_reached_or_too_old():
     assert kept <= STAYS[1]
 
 
-def test_it_cannot_be_rendered():
-    with pytest.raises(ValueError, match="draw poses with ttlib.render"):
+def test_an_unknown_render_mode_is_refused():
+    assert AntWalker(render_mode="rgb_array").render_mode == "rgb_array"  # what stable-baselines3 asks for
+    with pytest.raises(ValueError, match="no render mode 'human'; there is 'rgb_array'"):
         AntWalker(render_mode="human")

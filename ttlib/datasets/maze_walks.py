@@ -277,7 +277,7 @@ def main():
     options = parser.parse_args()
     sets = {name: find(name) for name in options.names}
     # Relabelling leaves out the steps at the goal.
-    rows = {name: (wanted.env_id, TRANSITIONS[wanted.body] * 9 // 10, wanted) for name, wanted in sets.items()}
+    rows = {name: (wanted.env_id, TRANSITIONS[wanted.body] * 8 // 10, wanted) for name, wanted in sets.items()}
     try:
         if options.command == "try":
             for wanted in sets.values():

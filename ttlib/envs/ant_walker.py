@@ -34,16 +34,16 @@ class AntWalker(gymnasium.Env):
     and -5 where an ant has lain for `PATIENCE` steps, which ends the episode.
 
     Raises:
-        ValueError: a render mode is asked for.
+        ValueError: an unknown render mode.
     """
 
-    metadata: ClassVar[dict] = {"render_modes": []}
+    metadata: ClassVar[dict] = {"render_modes": ["rgb_array"], "render_fps": 20}
 
     def __init__(self, render_mode=None):
-        if render_mode is not None:
-            raise ValueError(f"the walker has no render mode {render_mode!r}; draw poses with ttlib.render.")
-        self.render_mode = None
-        self.body = AntEnv(include_cfrc_ext_in_observation=False)
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"the walker has no render mode {render_mode!r}; there is 'rgb_array'.")
+        self.render_mode = render_mode
+        self.body = AntEnv(include_cfrc_ext_in_observation=False, render_mode=render_mode)
         numbers = self.body.model.nq + self.body.model.nv
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape=(numbers,), dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, shape=(self.body.model.nu,), dtype=np.float32)
@@ -81,6 +81,9 @@ class AntWalker(gymnasium.Env):
             self._new_waypoint()
         info = {"along": float(along), "up": float(up)}
         return self._observation(), float(-5.0 if given_up else reward), given_up, False, info
+
+    def render(self):
+        return self.body.render()
 
     def close(self):
         self.body.close()
