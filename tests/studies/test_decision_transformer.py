@@ -90,14 +90,16 @@ def rows_of(study_rows):
 
 def test_claims_pool_graphs_and_take_the_worse_sweep():
     graphs = [{"dataset": "graph-1000", "method": "paths", "optimal": n, "solvable": 20} for n in (20, 17)]
+    few = {"dataset": "graph-100", "method": "paths", "shorter_than_walks": 2, "could_be_shorter": 5}
     doors = [
         {"dataset": f"key-to-door-{n}", "method": method, "success": value}
         for n, method, value in [(10000, "dt", 0.93), (1000, "dt", 0.6), (10000, "bc", 0.1)]
     ]
     sweeps = [{"dataset": name, "method": "sweep", "spearman": value} for name, value in [("a", 0.97), ("b", 0.91)]]
-    claims = rows_of(graphs + doors + sweeps)
+    claims = rows_of([*graphs, few, *doors, *sweeps])
     assert claims["graph_optimal_share"].value == pytest.approx(37 / 40)
     assert not claims["graph_optimal_share"].passed
+    assert claims["graph_stitched_share"].value == pytest.approx(0.4)
     assert claims["key_to_door_10k"].passed
     assert not claims["key_to_door_1k"].passed
     assert claims["return_sweep_spearman"].value == 0.91
