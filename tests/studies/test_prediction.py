@@ -129,7 +129,11 @@ def test_gaps_are_taken_start_by_start_and_claims_from_the_smallest():
     }
     tt = [start(own=[-1, -2.0, -3]), start(own=[-2, -4.0, -4])]
     pets = [start(policy=[-1, -3.0, -9]), start(policy=[-1, -5.0, -8])]
-    grid = [{"r2": {"state": [0.99, 0.3, 0.91]}}, {"r2": {"state": [0.5, 0.8, 0.2]}}]
+    widths = {"settings": {"members": 5, "hidden": [8, 8]}}
+    grid = [
+        widths | {"r2": {"state": [0.99, 0.3, 0.91]}, "log_likelihood": -3.0, "minutes": 0.1},
+        widths | {"r2": {"state": [0.5, 0.8, 0.2]}, "log_likelihood": -2.0, "minutes": 0.2},
+    ]
     r2 = {"r2": {"state": [0.98, 0.1, 0.93]}, "grid": grid}
     rows = [about | {"method": "tt", "starts": tt}, about | {"method": "pets", "starts": pets} | r2]
     rows = prediction_curves.curves(rows)
@@ -150,3 +154,10 @@ def test_gaps_are_taken_start_by_start_and_claims_from_the_smallest():
     assert "1 of its 3 left out" in claims["pets_r2"].note
     assert "| local:hopper-expert | TT | all | own | 8.5 ± 0.5 | - | - | - |" in prediction_curves.table(rows)
     assert "| local:hopper-expert | discrete oracle | all | - | 10.0 ± 0.0 |" in prediction_curves.table(rows)
+    tuned = prediction_curves.grid_table(rows).splitlines()[2:]
+    assert tuned[0] == "| local:hopper-expert | all | 5 | 8 x 8 | -3.00 | 0.300 | 0.733 | 0.1 |  |"
+    assert tuned[1].endswith("| -2.00 | 0.200 | 0.500 | 0.2 | * |")
+    grid[0]["r2"]["state"] = grid[1]["r2"]["state"] = [0.1, 0.1, 0.1]
+    empty = Record("prediction", "studies", rows=prediction_curves.find(rows, "training", "local:hopper-expert"))
+    prediction_curves.claim(empty)
+    assert [(claim.id, claim.passed) for claim in empty.claims] == [("pets_r2", False)]

@@ -149,14 +149,14 @@ def work(job, folder):
 
 
 def gather(config):
-    """Write the study's record from the results of its jobs; gives its path and the table.
+    """Write the study's record from the results of its jobs; gives its path and the tables.
 
     Raises:
         FileNotFoundError, ValueError: a job is not done, or was done with other settings.
     """
     listed = {name: complete(job) for name, job in jobs.listed(config, METHODS).items()}
     record = prediction_curves.record(STUDY, config, [found["row"] for found in jobs.results(STUDY, listed)])
-    return record.write(), prediction_curves.table(record.rows)
+    return record.write(), prediction_curves.table(record.rows) + "\n\n" + prediction_curves.grid_table(record.rows)
 
 
 def main(arguments=None):

@@ -94,7 +94,8 @@ def claim(record):
             record.claim(f"pets_falls_more_{body}", falls[1] - falls[0], "nats", (0.0, None), note=note)
         for row in find(record.rows, "training", dataset, method="pets"):
             kept = predictable(row)
-            explained.append((float(np.min(np.array(row["r2"]["state"])[kept], initial=1.0)), body, kept))
+            least = min(np.array(row["r2"]["state"])[kept].tolist(), default=0.0)
+            explained.append((least, body, kept))
     if explained:
         least, body, kept = min(explained, key=lambda one: one[0])
         note = f"the least of all dimensions and bodies, {body}'s; {int((~kept).sum())} of its {len(kept)} left out"
@@ -129,6 +130,24 @@ def table(rows):
         cells += ["-"] * (len(shown) - len(cells))
         about = [row["dataset"], name, "half" if half else "all", row.get("actions", "-")]
         lines.append("| " + " | ".join([*about, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def grid_table(rows):
+    """How the ensembles were tuned, in Markdown: each candidate on validation episodes, the chosen one marked."""
+    lines = [
+        "| data set | seen | networks | hidden layers | log-likelihood | R², least | R², mean | minutes | chosen |",
+        "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        best = max((tried["log_likelihood"] for tried in row.get("grid", [])), default=None)
+        for tried in row.get("grid", []):
+            half = "half" if row["method"].endswith("-half") else "all"
+            widths = " x ".join(str(width) for width in tried["settings"]["hidden"])
+            explained = tried["r2"]["state"]
+            cells = [row["dataset"], half, str(tried["settings"]["members"]), widths, f"{tried['log_likelihood']:.2f}"]
+            cells += [f"{min(explained):.3f}", f"{np.mean(explained):.3f}", f"{tried['minutes']:.1f}"]
+            lines.append("| " + " | ".join([*cells, "*" if tried["log_likelihood"] == best else ""]) + " |")
     return "\n".join(lines)
 
 
