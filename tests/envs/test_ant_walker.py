@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from ttlib.datasets.behaviours import RECIPES
 from ttlib.envs.ant_walker import FALLEN, FALLS, FAR, PATIENCE, STAYS, AntWalker, upright
 
 
@@ -69,7 +70,15 @@ def test_waypoints_change_when_they_are_reached_or_too_old():
     assert kept <= STAYS[1]
 
 
+def test_stable_baselines3_can_make_it_as_its_recipe_says():
+    env_util = pytest.importorskip("stable_baselines3.common.env_util")
+    recipe = RECIPES["antwalker"]
+    env = env_util.make_vec_env(recipe.env_id, 2, seed=0)
+    assert env.reset().shape == (2, 29) and env.step(np.zeros((2, 8)))[0].shape == (2, 29)
+    assert recipe.kinds == ()  # it makes no data set by itself
+    env.close()
+
+
 def test_an_unknown_render_mode_is_refused():
-    assert AntWalker(render_mode="rgb_array").render_mode == "rgb_array"  # what stable-baselines3 asks for
     with pytest.raises(ValueError, match="no render mode 'human'; there is 'rgb_array'"):
         AntWalker(render_mode="human")
