@@ -131,8 +131,8 @@ def credit(model, evaluation):
     """How likely a model that is not told the return deems success, on as many fresh random walks as asked for.
 
     Returns:
-        {"credit": {group: [mean prediction at each step]}, "jump": mean prediction just before and just after
-        the key was taken}. The groups are the walks without the key, with the key only, and with both key and door.
+        {"jump": mean prediction just before and just after the key was taken, "without": mean prediction at the
+        beginning of the first and of the last room, over the walks that do not take it}.
     """
     task = key_to_door.Task()
     rng, count = np.random.default_rng([20, evaluation["seed"]]), evaluation["walks"]
@@ -144,13 +144,11 @@ def credit(model, evaluation):
         keys.append(walkers.has_key.copy())
     likely = predict_returns(model, torch.tensor(np.stack(seen, axis=1)), torch.tensor(actions))[:, :, 1].numpy()
     keys = np.stack(keys, axis=1)  # before each step, and after the last
-    groups = {"no key": ~keys[:, -1], "key only": keys[:, -1] & ~walkers.opened, "key and door": walkers.opened}
-    taken = np.flatnonzero(keys[:, task.leaving[0]])
+    taken, missed = (np.flatnonzero(group) for group in (keys[:, task.leaving[0]], ~keys[:, -1]))
     when = keys[taken].argmax(axis=1)  # the first observation that follows
     return {
-        "credit": {name: likely[group].mean(axis=0).tolist() for name, group in groups.items()},
         "jump": [float(likely[taken, when - 1].mean()), float(likely[taken, when].mean())],
-        "without": [float(likely[groups["no key"]][:, step].mean()) for step in (0, task.leaving[0])],
+        "without": [float(likely[missed, step].mean()) for step in (0, task.leaving[0])],
     }
 
 
