@@ -76,7 +76,7 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     graph = rows["graph-10", "paths"]
     assert 0 <= graph["optimal"] <= graph["solvable"]
     assert all(path[0] >= 0 for path in graph["paths"])
-    assert set(rows["key-to-door-100", "bc"]["credit"]) == {"no key", "key only", "key and door"}
+    assert len(rows["key-to-door-100", "bc"]["jump"]) == 2
     swept = rows["local:hopper-medium", "sweep"]
     assert len(swept["asked"]) == len(swept["achieved"]) == 3
     assert swept["asked"][1] == pytest.approx(hopping("").returns.max())
