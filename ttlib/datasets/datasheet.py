@@ -31,8 +31,8 @@ so the figures below may differ by what the manifest allows.
 ## How each kind is made
 - **Behaviours**: PPO (stable-baselines3) by the recipe of each body, which stands below; a snapshot of the policy
   every few updates. Actions are sampled as in training and clipped to the action's bounds.
-- **expert**: of the last quarter of a run's snapshots, the one with the best mean return over 40 episodes.
-  Of several runs, the one with the better expert is used for all sets.
+- **expert**: of the snapshots of a run's second half (of its last quarter for Hopper and Walker2d), the one with the
+  best mean return over 40 episodes. Of several runs, the one with the better expert is used for all sets.
 - **medium**: the three consecutive early snapshots whose mean normalised score is nearest to a third of the expert's.
 - **medium-replay**: every snapshot up to the middle one of these, each acting for an equal share of the steps.
 - **medium-expert**: medium, then expert.

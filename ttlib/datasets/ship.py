@@ -6,8 +6,9 @@ measures the snapshots of each run by rollouts of sampled actions and writes
 `data/behaviours/hopper.safetensors`: policy weights only, each one's info naming the
 sets that it acts in. The run with the better expert is used for all of them.
 
-- expert: of the last quarter's snapshots the five best over a few episodes are
-  measured again on other seeds; the best of them then.
+- expert: of the second half's snapshots the five best over a few episodes are
+  measured again on other seeds; the best of them then. Not the last ones only: a
+  policy can go on to become faster and fall more often.
 - medium: three consecutive snapshots whose mean score is nearest to a third of the
   expert's, among those before the run first passes two thirds of it.
 - medium-replay: every snapshot up to the middle one of these.
@@ -38,6 +39,9 @@ FIRST_LOOK, SECOND_LOOK = 101, 102
 
 def ship(name, runs, out=None, look=10, second_look=40):
     """Choose the behaviours of `name` from the folders `runs` and write them to `out`.
+
+    Args:
+        look, second_look: episodes of each late snapshot, and of the five best of these.
 
     Raises:
         ValueError: no recipe of that name, or damaged snapshots.
@@ -76,7 +80,7 @@ def ship(name, runs, out=None, look=10, second_look=40):
         "recipe": asdict(recipe),
         "provenance": {
             "train": f"python -m ttlib.datasets.behaviours train {name} --seed SEED",
-            "ship": f"python -m ttlib.datasets.ship {name} " + " ".join(run["folder"] for run in found),
+            "ship": f"python -m ttlib.datasets.ship {name} {' '.join(run['folder'] for run in found)} --look {look}",
             "runs": [
                 {
                     "folder": run["folder"],
@@ -97,8 +101,9 @@ def ship(name, runs, out=None, look=10, second_look=40):
 
 
 def _expert(env_id, snapshots, look, second_look):
-    """Index and measured return of the best snapshot of the last quarter."""
-    late = range(3 * len(snapshots) // 4, len(snapshots))
+    """Index and measured return of the best snapshot of the second half of the training."""
+    half = snapshots[-1].info["steps"] / 2
+    late = [index for index, snapshot in enumerate(snapshots) if snapshot.info["steps"] > half]
     first = {
         index: mean_return(rollout(env_id, snapshots[index], (FIRST_LOOK, index), episodes=look))
         for index in progress(late, label="expert, first look")
@@ -129,9 +134,10 @@ def main():
     parser.add_argument("name")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--look", type=int, default=10, help="episodes by which the five candidates are found")
     options = parser.parse_args()
     try:
-        ship(options.name, options.runs, options.out)
+        ship(options.name, options.runs, options.out, options.look)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
 
