@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,12 +182,20 @@ def test_what_is_shipped_fits_its_recipes():
 
 def test_medium_is_found_at_a_third_of_the_expert(monkeypatch):
     """Snapshots whose returns are known: 0, 300, 600, ... of an expert of 3,000."""
-    monkeypatch.setattr(ship, "rollout", lambda env_id, snapshot, seed, episodes: snapshot)
+    monkeypatch.setattr(ship, "rollout", lambda env_id, snapshot, seed, episodes: snapshot.info["return"])
     monkeypatch.setattr(ship, "mean_return", lambda value: value)
-    snapshots = [300.0 * k for k in range(11)]
+    snapshots = [SimpleNamespace(info={"steps": k, "return": 300.0 * k}) for k in range(11)]
     middle, returns = ship._medium("Hopper-v5", snapshots, normalized_score("Hopper-v5", 3000.0), 1)
-    assert middle == 3 and returns == snapshots[: len(returns)] and returns[-2] < 2000 < returns[-1]
+    assert middle == 3 and returns == [300.0 * k for k in range(len(returns))] and returns[-2] < 2000 < returns[-1]
     assert ship._expert("Hopper-v5", snapshots, 1, 1) == (10, 3000.0)
+
+
+def test_an_expert_is_of_the_second_half(monkeypatch):
+    """The best return comes early, before the policy has settled."""
+    monkeypatch.setattr(ship, "rollout", lambda env_id, snapshot, seed, episodes: snapshot.info["return"])
+    monkeypatch.setattr(ship, "mean_return", lambda value: value)
+    snapshots = [SimpleNamespace(info={"steps": 10 * k, "return": 1000.0 - abs(k - 4)}) for k in range(1, 11)]
+    assert ship._expert("Hopper-v5", snapshots, 1, 1) == (5, 998.0)
 
 
 def test_a_body_has_the_sets_of_its_recipe_only():
