@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -57,6 +58,13 @@ def problems(folder, made):
     path = folder / "05_tiny.ipynb"
     notebooks.write(path, made)
     return notebooks.problems(path)
+
+
+def test_links_between_chapters_lead_somewhere():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        text = "".join("".join(c["source"]) for c in notebooks.read(path)["cells"] if c["cell_type"] == "markdown")
+        for target in re.findall(r"\]\(([^):#]+\.ipynb)", text):
+            assert (path.parent / target).is_file(), f"{path.name} links to {target}, which is not there"
 
 
 def test_cleaning_takes_out_what_belongs_to_one_run_and_nothing_else(tmp_path, fit):
