@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.mujoco import ant_v5
 
+from ttlib.envs.bodies import BodyEnv
 from ttlib.envs.mazes import Maze, Walls, point
 
 RADIUS = 0.5  # metres
@@ -28,7 +29,7 @@ REPEAT = 5  # simulation steps of the point in one of ours, so that it decides a
 GOALS = ("fixed", "random")
 
 
-class MazeTask(gymnasium.Env):
+class MazeTask(BodyEnv):
     """A body in a maze.
 
     Args:
@@ -108,22 +109,6 @@ class MazeTask(gymnasium.Env):
         observation = self._observation()
         reached = bool(np.linalg.norm(observation[:2] - self.goal) <= RADIUS)
         return observation, float(reached), reached, False, {"goal": self.goal.astype(np.float32)}
-
-    def close(self):
-        self.body.close()
-
-    @property
-    def model(self):
-        return self.body.model
-
-    @property
-    def data(self):
-        return self.body.data
-
-    @property
-    def dt(self):
-        """Seconds in a step."""
-        return self.body.dt
 
     def _observation(self):
         seen = np.concatenate([self.body.data.qpos, self.body.data.qvel])

@@ -15,6 +15,8 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 
+from ttlib.envs.bodies import BodyEnv
+
 FALLEN = -0.2  # below this cosine of its tilt an ant lies
 PATIENCE = 100  # steps that it may lie
 FALLS = 0.2  # share of the episodes that begin with a fall
@@ -23,7 +25,7 @@ NEAR = 1.0  # metres within which a waypoint is reached
 STAYS = (50, 200)  # steps after which a waypoint is given up
 
 
-class AntWalker(gymnasium.Env):
+class AntWalker(BodyEnv):
     """An ant on flat ground.
 
     Observation (29,) float32: qpos without x and y (13), qvel (14), direction to the waypoint (2). Action: (8,)
@@ -84,22 +86,6 @@ class AntWalker(gymnasium.Env):
 
     def render(self):
         return self.body.render()
-
-    def close(self):
-        self.body.close()
-
-    @property
-    def model(self):
-        return self.body.model
-
-    @property
-    def data(self):
-        return self.body.data
-
-    @property
-    def dt(self):
-        """Seconds in a step."""
-        return self.body.dt
 
     def _new_waypoint(self):
         angle, far = self.np_random.uniform(0, 2 * np.pi), self.np_random.uniform(*FAR)

@@ -7,6 +7,7 @@ used for what it was made for and for nothing else. A second copy lies in the jo
 whose job it did not see ending, and a job that had ended is then not done again.
 """
 
+import argparse
 import json
 import re
 import shutil
@@ -111,6 +112,28 @@ def results(study, jobs, root=None):
         if found[-1] is None or found[-1]["job"] != _plain(job):
             raise ValueError(f"{path} was made with other settings; delete it and run `make study NAME={study}`.")
     return found
+
+
+def main(study, run, gather, description, arguments=None):
+    """The command line of a study, `run JOB` or `gather CONFIG`; gives a sentence where something is wrong.
+
+    Args:
+        run: function that does a job.
+        gather: function of the study's configuration that writes the record; gives its path, and a table.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m ttlib.studies.{study}", description=description)
+    parser.add_argument("task", choices=["run", "gather"], help="do one job; write the record from all of them")
+    parser.add_argument("what", help="the job, or the study's configuration, in JSON")
+    options = parser.parse_args(arguments)
+    try:
+        asked = json.loads(options.what)
+        if options.task == "run":
+            run(asked)
+        else:
+            path, table = gather(asked)
+            print(f"{table}\n{path.relative_to(ROOT)}")
+    except (ValueError, OSError) as error:
+        return f"error: {error}"
 
 
 def _read(path):

@@ -19,9 +19,7 @@ Where half of the state is hidden the policy cannot act on what the ensemble see
 numbers. So the ensemble is told the recorded actions, which know more than anyone who predicts could.
 """
 
-import argparse
 import hashlib
-import json
 import sys
 from pathlib import Path
 
@@ -160,19 +158,7 @@ def gather(config):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog=f"python -m ttlib.studies.{STUDY}", description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=["run", "gather"], help="do one job; write the record from all of them")
-    parser.add_argument("what", help="the job, or the study's configuration, in JSON")
-    options = parser.parse_args(arguments)
-    try:
-        asked = json.loads(options.what)
-        if options.task == "run":
-            jobs.do(STUDY, complete(asked), work)
-        else:
-            path, table = gather(asked)
-            print(f"{table}\n{path.relative_to(ROOT)}")
-    except (ValueError, OSError) as error:
-        return f"error: {error}"
+    return jobs.main(STUDY, lambda job: jobs.do(STUDY, complete(job), work), gather, __doc__.splitlines()[0], arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ A job trains a method (or loads what is shipped), acts in the environment of its
 the scores. Episodes begin from the evaluation's own seeds, the same for all methods.
 """
 
-import argparse
 import hashlib
 import json
 import time
@@ -17,7 +16,6 @@ import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.checkpoints import written_atomically
 from ttlib.control import evaluate
 from ttlib.datasets import load, normalized_score
-from ttlib.paths import ROOT
 from ttlib.provenance import commit, describe_device, lock_hash, peak_mib
 from ttlib.records import Record
 from ttlib.studies import jobs
@@ -141,17 +139,5 @@ def record(study, config):
 
 
 def main(study, gather, description, arguments=None):
-    """The command line of a study: `run JOB`, or `gather CONFIG`, for which `gather` gives path and table."""
-    parser = argparse.ArgumentParser(prog=f"python -m ttlib.studies.{study}", description=description)
-    parser.add_argument("task", choices=["run", "gather"], help="do one job; write the record from all of them")
-    parser.add_argument("what", help="the job, or the study's configuration, in JSON")
-    options = parser.parse_args(arguments)
-    try:
-        asked = json.loads(options.what)
-        if options.task == "run":
-            jobs.do(study, complete(asked), work)
-        else:
-            path, table = gather(asked)
-            print(f"{table}\n{path.relative_to(ROOT)}: {len(jobs.listed(asked, METHODS))} jobs")
-    except (ValueError, OSError) as error:
-        return f"error: {error}"
+    """The command line of a study whose jobs are those of this module; see `jobs.main`."""
+    return jobs.main(study, lambda job: jobs.do(study, complete(job), work), gather, description, arguments)
