@@ -116,17 +116,18 @@ def path(ax, points, goal=None, color=PALETTE[0], start=True, linewidth=2.0):
 
 def rooms(ax, rooms):
     """The walls of a map (`ttlib.envs.rooms.Rooms`), in its own proportions."""
-    for left, bottom, right, top in rooms.boxes:
-        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, color="0.35", linewidth=0, zorder=1))
-    ax.set(xlim=(0, rooms.size[0]), ylim=(0, rooms.size[1]), aspect="equal")
-    ax.spines[["top", "right"]].set_visible(True)
+    _walls(ax, rooms.boxes, (0, 0), rooms.size)
 
 
 def maze(ax, maze):
     """The walls of a maze (`ttlib.envs.mazes.Maze`), in its own proportions."""
-    for left, bottom, right, top in maze.boxes:
+    _walls(ax, maze.boxes, maze.boxes[:, :2].min(axis=0), maze.boxes[:, 2:].max(axis=0))
+
+
+def _walls(ax, boxes, low, high):
+    """Filled boxes (left, bottom, right, top) in a frame from `low` to `high`, (x, y) each."""
+    for left, bottom, right, top in boxes:
         ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, color="0.35", linewidth=0, zorder=1))
-    low, high = maze.boxes[:, :2].min(axis=0), maze.boxes[:, 2:].max(axis=0)
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     ax.spines[["top", "right"]].set_visible(True)
 

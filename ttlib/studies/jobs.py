@@ -167,3 +167,8 @@ class Teller:
         if now or at - self.last >= self.every:
             self.last = at
             print(f"{self.name}: {text} ({int(at) // 60}:{int(at) % 60:02d})", file=sys.stderr, flush=True)
+
+
+def updates_told(tell, updates):
+    """A function of a curve's row that tells how far a training of so many updates is."""
+    return lambda row: tell(f"update {row['step']:,} of {updates:,}")

@@ -42,7 +42,7 @@ def _bc(share):
         from ttlib.baselines import behaviour_cloning, common
 
         settings = _settings(common.Settings, job)
-        told = _updates_told(tell, settings.updates)
+        told = jobs.updates_told(tell, settings.updates)
         policy, curve = behaviour_cloning.train(trajectories, settings, share, folder, told, job["device"])
         return lambda seed: behaviour_cloning.PolicyController(policy), _trained(curve)
 
@@ -60,7 +60,7 @@ def _iql(job, trajectories, folder, tell):
     from ttlib.baselines.behaviour_cloning import PolicyController
 
     settings = _settings(iql.IQLSettings, job)
-    agent, curve = iql.train(trajectories, settings, folder, _updates_told(tell, settings.updates), job["device"])
+    agent, curve = iql.train(trajectories, settings, folder, jobs.updates_told(tell, settings.updates), job["device"])
     return lambda seed: PolicyController(agent.policy), _trained(curve)
 
 
@@ -106,7 +106,7 @@ def _dt(job, trajectories, folder, tell):
     model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim, **size)
     model.standardise(trajectories.observations)
     stretches = decision_training.Stretches(trajectories, model.context)
-    told = _updates_told(tell, settings.updates)
+    told = jobs.updates_told(tell, settings.updates)
     curve = decision_training.train(model.to(job["device"]), stretches, settings, folder, told)
     return lambda seed: TargetController(model, target), _trained(curve) | {"target": target}
 
@@ -242,7 +242,3 @@ def _trained(curve):
     """What a row says about training: the last row of the curve, and how long it all took."""
     last = {f"final_{key}": value for key, value in curve[-1].items() if key not in ("step", "seconds")}
     return last | {"training_minutes": round(sum(row["seconds"] for row in curve) / 60, 2)}
-
-
-def _updates_told(tell, updates):
-    return lambda row: tell(f"{row['step']:,} of {updates:,} updates")

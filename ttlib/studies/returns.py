@@ -11,6 +11,7 @@ from ttlib.baselines.decision_transformer import DecisionTransformer, TargetCont
 from ttlib.control import ReturnController, evaluate
 from ttlib.datasets import load, normalized_score
 from ttlib.model import TrajectoryTransformer
+from ttlib.studies import jobs
 from ttlib.tokens import Tokenizer, TokenWindows
 
 
@@ -25,7 +26,7 @@ def sweep(job, folder, tell):
     torch.manual_seed(settings.seed)
     model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim)
     model.standardise(trajectories.observations)
-    told = updates_told(tell, settings.updates)
+    told = jobs.updates_told(tell, settings.updates)
     curve = train(model, Stretches(trajectories, model.context), settings, folder, told)
     low, best = float(trajectories.returns.min()), float(trajectories.returns.max())
     targets = np.concatenate(
@@ -95,11 +96,6 @@ def spearman(first, second):
     """Rank correlation of two arrays (n,) without ties."""
     ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
     return float(np.corrcoef(*ranks)[0, 1])
-
-
-def updates_told(tell, updates):
-    """A function of a curve's row that tells how far a training is."""
-    return lambda row: tell(f"update {row['step']} of {updates}")
 
 
 def _parameters(model):
