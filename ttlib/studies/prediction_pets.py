@@ -9,8 +9,8 @@ import torch
 from ttlib.baselines import behaviour_cloning, common, pets
 from ttlib.prediction import roll_out_ensemble
 from ttlib.provenance import how_trained
-from ttlib.studies.prediction_task import HIDDEN, PSEUDOCOUNTS, Task, generator_of, keep, measure_starts
 from ttlib.studies.jobs import updates_told
+from ttlib.studies.prediction_task import HIDDEN, PSEUDOCOUNTS, Task, generator_of, keep, measure_starts
 
 
 def ensemble(half=False):
