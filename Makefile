@@ -15,6 +15,7 @@ CORES ?= all
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+STUDIES := $(sort minigrid $(basename $(notdir $(wildcard studies/*.yaml))))
 SNAKEMAKE := $(BIN)/python -m snakemake --cores $(CORES) --rerun-incomplete --nolock --quiet all
 
 .DEFAULT_GOAL := help
@@ -43,8 +44,8 @@ notebooks: .venv/ready
 	@$(BIN)/python -m ttlib.batch keep $(ONLY)
 
 study: .venv/ready
-	@test -f 'studies/$(NAME).smk' || { echo "error: there is no study '$(NAME)'; there are:" \
-		$$(ls studies 2>/dev/null | sed -n 's/\.smk$$//p'); exit 1; }
+	@test -n '$(filter $(NAME),$(STUDIES))' || \
+		{ echo "error: there is no study '$(NAME)'; there are: $(STUDIES)"; exit 1; }
 	@$(SNAKEMAKE) -- $(NAME)
 
 lab: .venv/ready

@@ -48,8 +48,6 @@ for chapter in CHAPTERS:
             "{params.python} -m ttlib.batch run {params.chapter} --preset {params.preset}"
 
 
-# A study is a file of rules of its own, with a rule named as the study that asks for
-# figures/studies/<name>.json.
-for study in sorted(ROOT.glob("studies/*.smk")):
-
-    include: str(study)
+# `make study NAME=...` asks for the rule of that name, which writes figures/studies/<name>.json.
+include: "studies/jobs.smk"
+include: "studies/minigrid.smk"

@@ -170,8 +170,8 @@ def test_what_cannot_be_scored_is_refused_before_any_work(tmp_path, data, monkey
 
 def test_a_killed_study_goes_on_without_losing_or_repeating_a_job(tmp_path):
     (tmp_path / "ttlib").mkdir()  # marks the root; the installed package is what runs
-    (tmp_path / "studies").mkdir()
-    for file in ("pyproject.toml", "Snakefile", "studies/offline_rl.smk", "studies/offline_rl.yaml"):
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    for file in ("pyproject.toml", "Snakefile"):
         shutil.copy(ROOT / file, tmp_path / file)
     np.savez(tmp_path / "mine.npz", **recorded())
     config = {

@@ -3,7 +3,7 @@
     python -m ttlib.studies.decision_transformer run '<job in JSON>'
     python -m ttlib.studies.decision_transformer gather '<configuration in JSON>'
 
-`make study NAME=decision_transformer` calls it (`studies/decision_transformer.smk`). The jobs
+`make study NAME=decision_transformer` calls it (`studies/jobs.smk`). The jobs
 on locomotion data lie in `ttlib.studies.returns`.
 """
 

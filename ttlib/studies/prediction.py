@@ -3,7 +3,7 @@
     python -m ttlib.studies.prediction run '<job in JSON>'
     python -m ttlib.studies.prediction gather '<configuration in JSON>'
 
-`make study NAME=prediction` calls it (`studies/prediction.smk`). A job trains one method on the data of one
+`make study NAME=prediction` calls it (`studies/jobs.smk`). A job trains one method on the data of one
 body and predicts the same stretches of fresh episodes as all others; what comes of it is in
 `ttlib.studies.prediction_curves`.
 
