@@ -4,6 +4,8 @@ Every token costs a forward pass over its whole sequence; nothing is cached, not
 shared between beams. Only the model's weights and `sample` are common to both.
 """
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -22,15 +24,23 @@ def next_logits(model, sequences, keep, context=None):
         return model(sequences, context)[:, -1]
 
 
-def beam_search(model, prompt, steps, beam_width, keep=4):
+def beam_search(model, prompt, steps, beam_width, keep=4, nearness=None):
     """Algorithm 1 for one prompt (T,), over Python lists."""
+    layout, shape = model.layout, (model.vocabulary, model.vocabulary)
     beams = [((), 0.0)]
     for _ in range(steps):
         candidates = []
         for written, score in beams:
             sequence = torch.cat([prompt, torch.tensor(written, dtype=torch.int64)])[None]
-            likelihood = F.log_softmax(next_logits(model, sequence, keep)[0], dim=-1)
-            candidates += [((*written, v), score + likelihood[v].item()) for v in range(model.vocabulary)]
+            probability = F.softmax(next_logits(model, sequence, keep)[0], dim=-1)[: model.vocabulary].tolist()
+            near = (
+                (nearness or {}).get((sequence.shape[1] - layout.goal) % layout.transition, torch.eye(*shape)).tolist()
+            )
+            likelihood = [
+                math.log(sum(p * row[v] for p, row in zip(probability, near, strict=True)) or 1e-300)
+                for v in range(model.vocabulary)
+            ]
+            candidates += [((*written, v), score + likelihood[v]) for v in range(model.vocabulary)]
         beams = sorted(candidates, key=lambda candidate: -candidate[1])[:beam_width]
     return beams
 

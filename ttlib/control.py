@@ -101,15 +101,33 @@ class Controller:
 
 
 class LikelihoodController(Controller):
-    """Enacts the likeliest plan: imitation, or goal reaching where the layout has a goal."""
+    """Enacts the likeliest plan: imitation, or goal reaching where the layout has a goal.
+
+    Args (beside `Controller`'s):
+        tolerance: how far apart two actions are that count as nearly the same, about the noise with which the data's
+            actions were taken; see `nearness` of `ttlib.search.beam_search`. 0: Algorithm 1 as it is.
+
+    Raises:
+        ValueError: a tolerance below 0.
+    """
 
     vectors = None  # (E, width) what is added to each episode's tokens, for a model with a context
+
+    def __init__(self, *args, tolerance=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        if tolerance < 0:
+            raise ValueError(f"a tolerance of {tolerance} is below 0.")
+        actions, bins = self.tokenizer.layout.actions, self.tokenizer.bins
+        slots = range(actions.start, actions.stop) if tolerance else ()
+        self.nearness = {slot: bins.nearness(slot, tolerance) for slot in slots}
 
     def search(self, prompt):
         steps = self.horizon * self.tokenizer.layout.transition - self.tokenizer.layout.observation
         if self.horizon == 1:
             steps = self.tokenizer.layout.action
-        return search.beam_search(self.model, prompt, steps, self.beam_width, self.keep_transitions, self.vectors)
+        return search.beam_search(
+            self.model, prompt, steps, self.beam_width, self.keep_transitions, self.vectors, self.nearness
+        )
 
 
 class ReturnController(Controller):

@@ -76,6 +76,17 @@ class Bins:
         """Expected value (...) of dimension `dim` under `probabilities` (..., V) of its bins."""
         return probabilities @ self.midpoints[dim]
 
+    def nearness(self, dim, tolerance):
+        """How near the bins of dimension `dim` are to each other: (V, V), exp(-distance^2 / (2 tolerance^2)).
+
+        Distances are between midpoints. Columns of bins that no value is encoded in are 0.
+        """
+        middles = self.midpoints[dim]
+        used = self.encode(middles[:, None], slice(dim, dim + 1))[:, 0] == torch.arange(
+            self.size, device=middles.device
+        )
+        return torch.exp(-(((middles[:, None] - middles) / tolerance) ** 2) / 2) * used
+
 
 def fit_uniform(data, bins=100):
     """`Bins` of equal width between the least and the largest value of each column of `data` (T, D)."""

@@ -104,7 +104,7 @@ class Beams:
 
 
 @torch.inference_mode()
-def beam_search(model, prompt, steps, beam_width, keep=4, context=None):
+def beam_search(model, prompt, steps, beam_width, keep=4, context=None, nearness=None):
     """Algorithm 1: the `beam_width` likeliest continuations that keeping so many at each token finds.
 
     The stop token is never proposed: it cannot be enacted.
@@ -114,6 +114,9 @@ def beam_search(model, prompt, steps, beam_width, keep=4, context=None):
         steps: tokens to write.
         keep: whole transitions that a beam goes on from when the model's positions are used up.
         context: (E, width) or None, see `TrajectoryTransformer.forward`.
+        nearness: {slot: (V, V)}, see `Bins.nearness`. In these slots token j counts as sum_i P(i) nearness_ij, the
+            likelihood of a value near its own. Without it, in Algorithm 1, as P(j): where bins are narrower than
+            the noise of the data, which of them is the likeliest says little.
 
     Returns:
         `Plan` with tokens (E, beam_width, steps) and their log-likelihood; where there are
@@ -126,7 +129,11 @@ def beam_search(model, prompt, steps, beam_width, keep=4, context=None):
     scores[:, 0] = 0.0  # before the first token there is one hypothesis, not beam_width copies of it
     first_row = torch.arange(episodes, device=prompt.device)[:, None] * beam_width
     for step in range(steps):
-        likelihood = F.log_softmax(beams.logits, dim=-1)[:, :vocabulary].view(episodes, beam_width, vocabulary)
+        likelihood = F.log_softmax(beams.logits, dim=-1)[:, :vocabulary]
+        slot = model.slot_after(beams.written - 1)
+        if nearness and slot in nearness:
+            likelihood = (likelihood.exp() @ nearness[slot]).log()
+        likelihood = likelihood.view(episodes, beam_width, vocabulary)
         scores, chosen = (scores[..., None] + likelihood).flatten(1).topk(beam_width)
         tokens = (chosen % vocabulary).flatten()
         beams.reorder((first_row + chosen // vocabulary).flatten())

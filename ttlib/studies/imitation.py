@@ -11,7 +11,12 @@ from ttlib.studies import rollouts
 STUDY = "imitation"
 # Percent of the expert's return, in the text of section 4.2.
 PUBLISHED = {"hopper": 104.0, "walker2d": 109.0}
-NAMES = {"tt-likelihood": "TT, plans", "tt-one-action": "TT, one action", "bc": "BC"}
+NAMES = {
+    "tt-likelihood": "TT, plans",
+    "tt-one-action": "TT, one action",
+    "tt-no-tolerance": "TT, plans,\nno tolerance",
+    "bc": "BC",
+}
 
 
 def shares(rows):
@@ -50,7 +55,7 @@ def table(rows):
     for row in rows:
         mean, error = found[row["dataset"].partition(":")[2].partition("-")[0], row["method"]]
         returned = f"{row['raw_return']:,.0f} ± {row['raw_standard_error'] or 0:,.0f}"
-        name = NAMES.get(row["method"], row["method"])
+        name = NAMES.get(row["method"], row["method"]).replace("\n", " ")
         lines.append(
             f"| {row['dataset']} | {name} | {returned} | {row['data_return']:,.0f} | {mean:.1f} ± {error:.1f} |"
         )

@@ -168,9 +168,10 @@ def needed(job, root=None):
     return [str(path) for path in commands]
 
 
-def imitator(horizon):
+def imitator(horizon, tolerance=0.2):
     """Settings of the search by likelihood; with a horizon of 1 it writes one action."""
-    return lambda dataset: {"horizon": horizon, "beam_width": 32, "context": 5, "plan_every": 1}
+    chosen = {"horizon": horizon, "beam_width": 32, "context": 5, "plan_every": 1, "tolerance": tolerance}
+    return lambda dataset: dict(chosen)
 
 
 def _tt(job, trajectories, folder, tell):
@@ -213,6 +214,7 @@ METHODS = {
     "tt-q-and-to-go": (q_planner(to_go=1.0), _tt),
     "tt-likelihood": (imitator(horizon=5), _tt),
     "tt-one-action": (imitator(horizon=1), _tt),
+    "tt-no-tolerance": (imitator(horizon=5, tolerance=0.0), _tt),
 }
 BY_Q = ("tt-q", "tt-v", "tt-last-q", "tt-q-and-to-go")
 BY_RETURN = ("tt-quantile", "tt-uniform", *BY_Q)
