@@ -131,6 +131,21 @@ def test_a_goal_stands_in_front_of_the_prompt():
     np.testing.assert_array_equal(actions, tokenizer.bins.decode(best, slice(2, 3)))
 
 
+def test_a_tolerance_lets_actions_near_a_token_count_for_it():
+    layout = Layout(2, 2, values=False)
+    model, tokenizer = random_model(layout), random_tokenizer(layout)
+    observations = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    prompt, actions = tokenizer.bins.encode(observations, slice(0, 2)), {}
+    for tolerance in (0.0, 0.5):
+        nearness = {slot: tokenizer.bins.nearness(slot, tolerance) for slot in (2, 3) if tolerance}
+        best = beam_search(model, prompt, 2, 4, nearness=nearness).tokens[:, 0]
+        controller = LikelihoodController(model, tokenizer, 1, 4, tolerance=tolerance)
+        controller.reset(8)
+        actions[tolerance] = controller.act(observations)
+        np.testing.assert_array_equal(actions[tolerance], tokenizer.bins.decode(best, slice(2, 4)))
+    assert (actions[0.0] != actions[0.5]).any()
+
+
 def test_what_does_not_fit_is_refused():
     layout = Layout(2, 1)
     model, tokenizer = random_model(layout, transitions=6), random_tokenizer(layout)
@@ -138,6 +153,8 @@ def test_what_does_not_fit_is_refused():
         ReturnController(model, tokenizer, 3, 4, context=7)
     with pytest.raises(ValueError, match="4 actions"):
         ReturnController(model, tokenizer, 3, 4, plan_every=4)
+    with pytest.raises(ValueError, match="tolerance of -0.1 is below 0"):
+        LikelihoodController(model, tokenizer, 3, 4, tolerance=-0.1)
     with pytest.raises(ValueError, match="without goals"):
         ReturnController(model, tokenizer, 3, 4, goals=np.zeros((1, 2)))
     other = Layout(3, 1)

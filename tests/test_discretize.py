@@ -35,6 +35,29 @@ def test_round_trip_within_the_bin(data, bins, method):
 
 @METHODS
 @property_test
+@given(data=COLUMNS, bins=BINS, tolerance=st.floats(0.01, 100))
+def test_bins_are_near_to_themselves_and_nothing_is_near_to_bins_without_values(data, bins, tolerance, method):
+    fitted = fit(data, bins, method)
+    reached = fitted.encode(np.concatenate([data, fitted.edges.numpy().T, fitted.midpoints.numpy().T]))
+    for dim in range(data.shape[1]):
+        near, middles = fitted.nearness(dim, tolerance), fitted.midpoints[dim]
+        used = near.diagonal() > 0
+        expected = torch.exp(-((middles[:, None] - middles) ** 2) / (2 * tolerance**2))
+        torch.testing.assert_close(near, expected * used)
+        assert used[fitted.encode(data)[:, dim]].all()
+        widths = fitted.edges[dim].diff()
+        assert all(widths[bin] > 0 or bin in reached[:, dim] for bin in used.nonzero()[:, 0])
+
+
+def test_a_crowd_of_near_bins_outweighs_a_lone_likelier_one():
+    bins = Bins(torch.tensor([[-1.0, -0.1, -0.05, 0, 0.05, 0.1, 0.9, 1, 1]]))
+    probabilities = torch.tensor([0.0, 0.16, 0.17, 0.17, 0.16, 0.0, 0.0, 0.34])
+    assert (probabilities @ bins.nearness(0, 0.001)).argmax() == 7
+    assert (probabilities @ bins.nearness(0, 0.2)).argmax() in (2, 3)
+
+
+@METHODS
+@property_test
 @given(data=COLUMNS, bins=BINS)
 def test_encoding_is_monotone(data, bins, method):
     fitted = fit(data, bins, method)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 
 @dataclass
@@ -81,10 +82,9 @@ class Bins:
 
         Distances are between midpoints. Columns of bins that no value is encoded in are 0.
         """
-        middles = self.midpoints[dim]
-        used = self.encode(middles[:, None], slice(dim, dim + 1))[:, 0] == torch.arange(
-            self.size, device=middles.device
-        )
+        middles, wide = self.midpoints[dim], self.edges[dim].diff() > 0
+        # Of bins without width that lie in one place, values get the first.
+        used = wide | F.pad(wide[:-1], (1, 0), value=True)
         return torch.exp(-(((middles[:, None] - middles) / tolerance) ** 2) / 2) * used
 
 
