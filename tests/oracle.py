@@ -24,23 +24,23 @@ def next_logits(model, sequences, keep, context=None):
         return model(sequences, context)[:, -1]
 
 
-def beam_search(model, prompt, steps, beam_width, keep=4, nearness=None):
+def beam_search(model, prompt, steps, beam_width, keep=4, nearness=None, actions_only=False):
     """Algorithm 1 for one prompt (T,), over Python lists."""
-    layout, shape = model.layout, (model.vocabulary, model.vocabulary)
+    layout, bins = model.layout, range(model.vocabulary)
     beams = [((), 0.0)]
     for _ in range(steps):
         candidates = []
         for written, score in beams:
             sequence = torch.cat([prompt, torch.tensor(written, dtype=torch.int64)])[None]
-            probability = F.softmax(next_logits(model, sequence, keep)[0], dim=-1)[: model.vocabulary].tolist()
-            near = (
-                (nearness or {}).get((sequence.shape[1] - layout.goal) % layout.transition, torch.eye(*shape)).tolist()
-            )
-            likelihood = [
-                math.log(sum(p * row[v] for p, row in zip(probability, near, strict=True)) or 1e-300)
-                for v in range(model.vocabulary)
-            ]
-            candidates += [((*written, v), score + likelihood[v]) for v in range(model.vocabulary)]
+            slot = (sequence.shape[1] - layout.goal) % layout.transition
+            likelihood = F.softmax(next_logits(model, sequence, keep)[0], dim=-1).tolist()
+            if actions_only and not layout.actions.start <= slot < layout.actions.stop:
+                candidates.append(((*written, max(bins, key=likelihood.__getitem__)), score))
+                continue
+            if nearness and slot in nearness:
+                near = nearness[slot].tolist()
+                likelihood = [sum(likelihood[i] * near[i][j] for i in bins) for j in bins]
+            candidates += [((*written, v), score + math.log(likelihood[v])) for v in bins]
         beams = sorted(candidates, key=lambda candidate: -candidate[1])[:beam_width]
     return beams
 

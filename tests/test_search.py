@@ -41,15 +41,17 @@ def test_beams_that_outgrow_the_model_see_what_a_full_forward_sees(layout, seed)
         assert (beams.logits - oracle.next_logits(model, sequences, keep=2)).abs().max() <= 1e-4, step
 
 
+@pytest.mark.parametrize("actions_only", [False, True])
 @pytest.mark.parametrize("layout", [Layout(1, 2, values=False), Layout(2, 1, values=False, goal=2)])
-def test_near_tokens_count_where_a_nearness_is_given(layout):
+def test_near_tokens_count_where_a_nearness_is_given(layout, actions_only):
     model = random_model(layout, vocabulary=6, transitions=5)
     prompts = random_tokens(model, 2, layout.goal + layout.observation)
     slots = range(layout.observation, layout.transition)
     nearness = {slot: torch.rand(6, 6, generator=torch.Generator().manual_seed(slot)) for slot in slots}
-    plan = beam_search(model, prompts, 8, beam_width=5, keep=2, nearness=nearness)
+    settings = {"keep": 2, "nearness": nearness, "actions_only": actions_only}
+    plan = beam_search(model, prompts, 8, beam_width=5, **settings)
     for episode in range(2):
-        expected = oracle.beam_search(model, prompts[episode], 8, 5, keep=2, nearness=nearness)
+        expected = oracle.beam_search(model, prompts[episode], 8, 5, **settings)
         assert plan.tokens[episode].tolist() == [list(written) for written, _ in expected]
         torch.testing.assert_close(plan.scores[episode], torch.tensor([score for _, score in expected]))
 

@@ -106,6 +106,7 @@ class LikelihoodController(Controller):
     Args (beside `Controller`'s):
         tolerance: how far apart two actions are that count as nearly the same, about the noise with which the data's
             actions were taken; see `nearness` of `ttlib.search.beam_search`. 0: Algorithm 1 as it is.
+        actions_only: see `ttlib.search.beam_search`.
 
     Raises:
         ValueError: a tolerance below 0.
@@ -113,8 +114,9 @@ class LikelihoodController(Controller):
 
     vectors = None  # (E, width) what is added to each episode's tokens, for a model with a context
 
-    def __init__(self, *args, tolerance=0.0, **kwargs):
+    def __init__(self, *args, tolerance=0.0, actions_only=False, **kwargs):
         super().__init__(*args, **kwargs)
+        self.actions_only = actions_only
         if tolerance < 0:
             raise ValueError(f"a tolerance of {tolerance} is below 0.")
         actions, bins = self.tokenizer.layout.actions, self.tokenizer.bins
@@ -126,7 +128,14 @@ class LikelihoodController(Controller):
         if self.horizon == 1:
             steps = self.tokenizer.layout.action
         return search.beam_search(
-            self.model, prompt, steps, self.beam_width, self.keep_transitions, self.vectors, self.nearness
+            self.model,
+            prompt,
+            steps,
+            self.beam_width,
+            self.keep_transitions,
+            self.vectors,
+            self.nearness,
+            self.actions_only,
         )
 
 

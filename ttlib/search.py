@@ -104,7 +104,7 @@ class Beams:
 
 
 @torch.inference_mode()
-def beam_search(model, prompt, steps, beam_width, keep=4, context=None, nearness=None):
+def beam_search(model, prompt, steps, beam_width, keep=4, context=None, nearness=None, actions_only=False):
     """Algorithm 1: the `beam_width` likeliest continuations that keeping so many at each token finds.
 
     The stop token is never proposed: it cannot be enacted.
@@ -117,6 +117,9 @@ def beam_search(model, prompt, steps, beam_width, keep=4, context=None, nearness
         nearness: {slot: (V, V)}, see `Bins.nearness`. In these slots token j counts as sum_i P(i) nearness_ij, the
             likelihood of a value near its own. Without it, in Algorithm 1, as P(j): where bins are narrower than
             the noise of the data, which of them is the likeliest says little.
+        actions_only: let the likelihood of actions alone decide, each beam's observations being the likeliest ones
+            after its actions, as in `plan_by_return`. Otherwise, as in Algorithm 1, of two actions that are as
+            likely the one goes on after which the world is the more predictable.
 
     Returns:
         `Plan` with tokens (E, beam_width, steps) and their log-likelihood; where there are
@@ -124,13 +127,18 @@ def beam_search(model, prompt, steps, beam_width, keep=4, context=None, nearness
     """
     check_prompt(model, prompt, keep)
     beams = Beams(model, prompt, beam_width, steps, keep, context)
-    episodes, vocabulary = len(prompt), model.vocabulary
+    episodes, vocabulary, layout = len(prompt), model.vocabulary, model.layout
     scores = torch.full((episodes, beam_width), -torch.inf, device=prompt.device)
     scores[:, 0] = 0.0  # before the first token there is one hypothesis, not beam_width copies of it
     first_row = torch.arange(episodes, device=prompt.device)[:, None] * beam_width
     for step in range(steps):
         likelihood = F.log_softmax(beams.logits, dim=-1)[:, :vocabulary]
         slot = model.slot_after(beams.written - 1)
+        if actions_only and not layout.actions.start <= slot < layout.actions.stop:
+            tokens = likeliest(beams.logits)
+            if step < steps - 1:
+                beams.append(tokens)
+            continue
         if nearness and slot in nearness:
             likelihood = (likelihood.exp() @ nearness[slot]).log()
         likelihood = likelihood.view(episodes, beam_width, vocabulary)

@@ -14,7 +14,7 @@ PUBLISHED = {"hopper": 104.0, "walker2d": 109.0}
 NAMES = {
     "tt-likelihood": "TT, plans",
     "tt-one-action": "TT, one action",
-    "tt-no-tolerance": "TT, plans,\nno tolerance",
+    "tt-algorithm-1": "TT, plans as in\nAlgorithm 1",
     "bc": "BC",
 }
 

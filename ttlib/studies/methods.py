@@ -168,9 +168,10 @@ def needed(job, root=None):
     return [str(path) for path in commands]
 
 
-def imitator(horizon, tolerance=0.2):
+def imitator(horizon, beam_width=8, tolerance=0.4, actions_only=True):
     """Settings of the search by likelihood; with a horizon of 1 it writes one action."""
-    chosen = {"horizon": horizon, "beam_width": 32, "context": 5, "plan_every": 1, "tolerance": tolerance}
+    chosen = {"horizon": horizon, "beam_width": beam_width, "context": 5, "plan_every": 1}
+    chosen |= {"tolerance": tolerance, "actions_only": actions_only}
     return lambda dataset: dict(chosen)
 
 
@@ -212,9 +213,9 @@ METHODS = {
     "tt-v": (q_planner("v"), _tt),
     "tt-last-q": (q_planner("last q"), _tt),
     "tt-q-and-to-go": (q_planner(to_go=1.0), _tt),
-    "tt-likelihood": (imitator(horizon=5), _tt),
-    "tt-one-action": (imitator(horizon=1), _tt),
-    "tt-no-tolerance": (imitator(horizon=5, tolerance=0.0), _tt),
+    "tt-likelihood": (imitator(horizon=3), _tt),
+    "tt-one-action": (imitator(horizon=1, beam_width=1), _tt),
+    "tt-algorithm-1": (imitator(horizon=3, tolerance=0.0, actions_only=False), _tt),
 }
 BY_Q = ("tt-q", "tt-v", "tt-last-q", "tt-q-and-to-go")
 BY_RETURN = ("tt-quantile", "tt-uniform", *BY_Q)
