@@ -49,5 +49,6 @@ for chapter in CHAPTERS:
 
 
 # `make study NAME=...` asks for the rule of that name, which writes figures/studies/<name>.json.
-include: "studies/jobs.smk"
-include: "studies/minigrid.smk"
+for rules in sorted(ROOT.glob("studies/*.smk")):
+
+    include: str(rules)
