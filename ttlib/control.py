@@ -104,8 +104,8 @@ class LikelihoodController(Controller):
     """Enacts the likeliest plan: imitation, or goal reaching where the layout has a goal.
 
     Args (beside `Controller`'s):
-        tolerance: how far apart two actions are that count as nearly the same, about the noise with which the data's
-            actions were taken; see `nearness` of `ttlib.search.beam_search`. 0: Algorithm 1 as it is.
+        tolerance: how far apart two actions are that count as nearly the same; see `nearness` of
+            `ttlib.search.beam_search`. The wider, the nearer comes the best action to the mean. 0: as in Algorithm 1.
         actions_only: see `ttlib.search.beam_search`.
 
     Raises:

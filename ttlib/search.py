@@ -132,19 +132,17 @@ def beam_search(model, prompt, steps, beam_width, keep=4, context=None, nearness
     scores[:, 0] = 0.0  # before the first token there is one hypothesis, not beam_width copies of it
     first_row = torch.arange(episodes, device=prompt.device)[:, None] * beam_width
     for step in range(steps):
-        likelihood = F.log_softmax(beams.logits, dim=-1)[:, :vocabulary]
         slot = model.slot_after(beams.written - 1)
         if actions_only and not layout.actions.start <= slot < layout.actions.stop:
             tokens = likeliest(beams.logits)
-            if step < steps - 1:
-                beams.append(tokens)
-            continue
-        if nearness and slot in nearness:
-            likelihood = (likelihood.exp() @ nearness[slot]).log()
-        likelihood = likelihood.view(episodes, beam_width, vocabulary)
-        scores, chosen = (scores[..., None] + likelihood).flatten(1).topk(beam_width)
-        tokens = (chosen % vocabulary).flatten()
-        beams.reorder((first_row + chosen // vocabulary).flatten())
+        else:
+            likelihood = F.log_softmax(beams.logits, dim=-1)[:, :vocabulary]
+            if nearness and slot in nearness:
+                likelihood = (likelihood.exp() @ nearness[slot]).log()
+            likelihood = likelihood.view(episodes, beam_width, vocabulary)
+            scores, chosen = (scores[..., None] + likelihood).flatten(1).topk(beam_width)
+            tokens = (chosen % vocabulary).flatten()
+            beams.reorder((first_row + chosen // vocabulary).flatten())
         if step < steps - 1:
             beams.append(tokens)
     beams.tokens[:, beams.written] = tokens

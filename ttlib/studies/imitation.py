@@ -14,7 +14,7 @@ PUBLISHED = {"hopper": 104.0, "walker2d": 109.0}
 NAMES = {
     "tt-likelihood": "TT, plans",
     "tt-one-action": "TT, one action",
-    "tt-algorithm-1": "TT, plans as in\nAlgorithm 1",
+    "tt-algorithm-1": "TT, Algorithm 1",
     "bc": "BC",
 }
 
@@ -55,7 +55,7 @@ def table(rows):
     for row in rows:
         mean, error = found[row["dataset"].partition(":")[2].partition("-")[0], row["method"]]
         returned = f"{row['raw_return']:,.0f} ± {row['raw_standard_error'] or 0:,.0f}"
-        name = NAMES.get(row["method"], row["method"]).replace("\n", " ")
+        name = NAMES.get(row["method"], row["method"])
         lines.append(
             f"| {row['dataset']} | {name} | {returned} | {row['data_return']:,.0f} | {mean:.1f} ± {error:.1f} |"
         )
