@@ -105,6 +105,14 @@ def test_the_animation_is_a_small_gif_with_no_more_frames_than_asked_for():
     assert picture.format == "GIF" and picture.n_frames == 6 and len(data) < 30_000
 
 
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "Humanoid-v5", "HalfCheetah-v5"])
+def test_no_head_is_cut_off_in_an_animation(env_id):
+    """The body is in the picture, and the rows at its top are as white as the sky."""
+    picture = Image.open(io.BytesIO(render.animate(env_id, rest(env_id)[None], frames=1)))
+    pixels = np.asarray(picture.convert("RGB")).min(axis=(1, 2))
+    assert (pixels[:3] > 250).all() and pixels[: len(pixels) // 2].min() < 200
+
+
 def test_drawing_says_in_one_sentence_what_is_wrong(ax):
     with pytest.raises(ValueError, match="no environment 'Hoper-v5' to draw"):
         render.draw_body(ax, "Hoper-v5", np.zeros(6))

@@ -164,7 +164,8 @@ def animate(env_id, poses, every=4, frames=48, size=(4.0, 2.4), dpi=60, view="si
     shown = np.asarray(poses, dtype=np.float64)[::every][:frames]
     up = VIEWS[view][1]
     roots = np.array([_root(env_id, pose) for pose in shown])
-    tall = 1.25 * max(roots[:, 2].max(), 0.8)
+    highest = max(max(a[2], b[2]) + radius for pose in shown for _, a, b, radius in _geoms(env_id, pose))
+    tall = 1.15 * max(highest, 0.9)  # a tenth of it is below the ground
     fig = plt.figure(figsize=size, dpi=dpi, layout="none")
     ax = fig.add_axes((0.02, 0.16, 0.96, 0.82))
     pictures = []
