@@ -18,8 +18,8 @@ from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from ttlib.envs.bodies import BodyEnv
 
 FALLEN = -0.2  # below this cosine of its tilt an ant lies
-PATIENCE = 100  # steps that it may lie
-FALLS = 0.2  # share of the episodes that begin with a fall
+PATIENCE = 50  # steps that it may lie
+FALLS = 0.1  # share of the episodes that begin with a fall
 FAR = (2.0, 6.0)  # metres to a new waypoint
 NEAR = 1.0  # metres within which a waypoint is reached
 STAYS = (50, 200)  # steps after which a waypoint is given up
@@ -31,7 +31,7 @@ class AntWalker(BodyEnv):
     Observation (29,) float32: qpos without x and y (13), qvel (14), direction to the waypoint (2). Action: (8,)
     in [-1, 1]. Reward, with the velocity v (m/s), the direction d and the cosine of the tilt `up`:
 
-        1.5 min(v.d, 4) - 0.3 |v x d| + 0.5 - 0.1 |a|^2 + 0.5 up
+        2 min(v.d, 4) - 0.3 |v x d| - 0.05 |a|^2 + 0.2 up
 
     and -5 where an ant has lain for `PATIENCE` steps, which ends the episode.
 
@@ -75,7 +75,7 @@ class AntWalker(BodyEnv):
         velocity = (self.body.data.qpos[:2] - before) / self.body.dt
         along, across = velocity @ direction, velocity[0] * direction[1] - velocity[1] * direction[0]
         up = upright(self.body.data.qpos[3:7])
-        reward = 1.5 * min(along, 4.0) - 0.3 * abs(across) + 0.5 - 0.1 * np.square(action).sum() + 0.5 * up
+        reward = 2.0 * min(along, 4.0) - 0.3 * abs(across) - 0.05 * np.square(action).sum() + 0.2 * up
         self.lain = self.lain + 1 if up < FALLEN else 0
         given_up = self.lain >= PATIENCE
         self.left -= 1
