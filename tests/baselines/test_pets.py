@@ -127,6 +127,20 @@ def test_an_ensemble_is_read_back(tmp_path, learned):
     assert torch.equal(read.expect(states, actions), learned.expect(states, actions))
 
 
+def test_half_the_file_predicts_the_same_to_a_hundredth(tmp_path, learned, data):
+    files = {half: tmp_path / f"{half}.safetensors" for half in (False, True)}
+    for half, file in files.items():
+        common.save_model(file, learned, {}, half)
+    assert files[True].stat().st_size < 0.7 * files[False].stat().st_size
+    read, _ = common.load_model(files[True], Ensemble)
+    assert all(parameter.dtype == torch.float32 for parameter in read.parameters())
+    seen, acted = (
+        torch.tensor(part[:50]).expand(learned.members, -1, -1) for part in (data.observations, data.actions)
+    )
+    drawn = [model.sample(seen, acted, torch.Generator().manual_seed(0)) for model in (learned, read)]
+    torch.testing.assert_close(*drawn, rtol=1e-2, atol=1e-2)
+
+
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, data):
     quick = settings(updates=30, log_every=5, save_every=10)
     whole, _ = pets.train(data, quick)

@@ -159,9 +159,15 @@ def train(model, losses, count, settings, policy, folder=None, on_log=None, run=
     return curve
 
 
-def save_model(path, model, about):
-    """Write a baseline to a checkpoint; `about`, its provenance, are plain values."""
-    checkpoints.save(path, model.state_dict(), {"kind": model.kind, "model": model.size(), "about": about})
+def save_model(path, model, about, half=False):
+    """Write a baseline to a checkpoint; `about`, its provenance, are plain values.
+
+    With `half`, what has more than one dimension is written in float16 and read as float32 again.
+    """
+    tensors = model.state_dict()
+    if half:
+        tensors = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
+    checkpoints.save(path, tensors, {"kind": model.kind, "model": model.size(), "about": about})
 
 
 def load_model(path, kind, device="cpu"):

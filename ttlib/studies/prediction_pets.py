@@ -51,7 +51,7 @@ def ensemble(half=False):
         model, curve = pets.train(task.trajectories, settings, task.hidden, folder / "final", told, job["device"])
         about = {"dataset": job["dataset"], "fingerprint": task.trajectories.fingerprint()}
         about |= how_trained("ttlib.studies.prediction", curve, settings)
-        common.save_model(folder / "model.safetensors", model, about)
+        common.save_model(folder / "model.safetensors", model, about, half=True)  # such as is shipped
         modes = ("recorded",) if half else ("policy", "recorded", "cloned")
         measured = measure_starts(task, job, folder, tell, draw_with(model), modes)
         stretches = task.references(*(job["evaluation"][key] for key in ("starts", "context", "seed")))
