@@ -15,6 +15,7 @@ from tests.models import random_model
 from ttlib import checkpoints
 from ttlib.loss import slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, dropout
+from ttlib.settings import matrix_products
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
 from ttlib.training import Settings, train, window_order
 from ttlib.trajectories import Trajectories
@@ -112,6 +113,17 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     train(toy_model(windows), windows, settings(), tmp_path)
     with pytest.raises(ValueError, match="other settings"):
         train(toy_model(windows), windows, settings(seed=5), tmp_path)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_bfloat16_is_used_only_by_processors_that_have_it(monkeypatch, able):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: able, raising=False)
+    ones, device = torch.ones(2, 2), torch.device("cpu")
+    with matrix_products(device, bf16=True):
+        assert (ones @ ones).dtype == (torch.bfloat16 if able else torch.float32)
+    with matrix_products(device, bf16=False):
+        assert (ones @ ones).dtype == torch.float32
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):

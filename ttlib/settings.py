@@ -22,7 +22,7 @@ class Settings:
         weight_decay: on matrices only, not on biases, norms, embeddings or positions.
         clip: largest norm of the gradient.
         action_weight: weight of an action token in the loss; all others weigh 1.
-        bf16: run matrix products in bfloat16.
+        bf16: run matrix products in bfloat16, where `matrix_products` finds that the machine can.
         seed: of data order and dropout.
         log_every, save_every: updates between lines of the curve, and between checkpoints.
     """
@@ -84,6 +84,17 @@ def make_optimizer(model, settings):
         {"params": [p for n, p in model.named_parameters() if n not in decayed], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+
+
+def matrix_products(device, bf16):
+    """The context in which matrix products run in bfloat16, if that is wanted and the machine has instructions for it.
+
+    A GPU has them, and so have processors of the last years. On others PyTorch would emulate them, which was
+    measured to be a hundred times slower than float32; there they run in float32.
+    """
+    if device.type == "cpu":
+        bf16 = bf16 and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 def keep_freed_memory():

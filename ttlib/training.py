@@ -29,7 +29,7 @@ from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, save_model
 from ttlib.paths import ROOT
 from ttlib.provenance import how_trained
-from ttlib.settings import Settings, keep_freed_memory, make_optimizer, window_order
+from ttlib.settings import Settings, keep_freed_memory, make_optimizer, matrix_products, window_order
 from ttlib.tokens import Tokenizer, TokenWindows
 
 
@@ -121,7 +121,7 @@ def _accumulate_gradients(model, windows, chosen, weights, settings, step, world
     for number, (part, mask) in enumerate(parts, start=1):
         last = number == len(parts)
         with contextlib.nullcontext() if world == 1 or last else model.no_sync():
-            with torch.autocast(tokens.device.type, torch.bfloat16, enabled=settings.bf16):
+            with matrix_products(tokens.device, settings.bf16):
                 losses = token_losses(model, part, *context) * mask
             # DDP averages over processes, so that the sum over all tokens needs `world` once more.
             ((losses * weights).sum() * world / total).backward()

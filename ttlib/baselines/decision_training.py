@@ -22,7 +22,7 @@ from ttlib.datasets import load
 from ttlib.paths import ROOT
 from ttlib.progress import progress
 from ttlib.provenance import how_trained
-from ttlib.settings import keep_freed_memory
+from ttlib.settings import keep_freed_memory, matrix_products
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Settings:
         clip: largest norm of the gradient.
         hide: share of the stretches whose returns the model is not told; 1 is behaviour cloning.
             Where they are hidden, a model with outcomes also learns to predict them.
-        bf16: run matrix products in bfloat16.
+        bf16: see `ttlib.settings.Settings`.
         seed: of data order and dropout.
         log_every, save_every: updates between lines of the curve, and between checkpoints.
     """
@@ -153,7 +153,7 @@ def train(model, stretches, settings, folder=None, on_log=None):
         batch = [part.to(device) for part in stretches.batch(settings.batch, generator)]
         hidden = (torch.rand(settings.batch, generator=generator) < settings.hide).to(device)
         torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+        with matrix_products(device, settings.bf16):
             loss, parts = loss_of(model, batch, hidden)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
