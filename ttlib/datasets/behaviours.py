@@ -74,10 +74,10 @@ RECIPES = {
     # Leads ants through mazes (`ttlib.datasets.maze_walks`); what it does by itself makes no data set.
     "antwalker": Recipe(
         "AntWalker-v0",
-        steps=5_000_000,
+        steps=4_000_000,
         environments=16,
-        batch=512,
-        epochs=10,
+        batch=1024,
+        epochs=6,
         log_std=-0.7,
         snapshot_every=50,
         hidden=(256, 256),

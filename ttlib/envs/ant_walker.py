@@ -3,10 +3,7 @@
 On flat ground and without walls the ant is sent to one waypoint after the other. It sees what
 `AntMaze` shows of its body, without x and y, and the unit vector to the waypoint; so whoever
 leads it needs nothing but a direction. Waypoints lie as far away as neighbouring cells do, the
-new one in any direction, and it gets a new one on the way, too.
-
-Some episodes begin with an ant that has fallen, on its side or its back. An ant that lies there is
-not given up at once but after `PATIENCE` steps, so that it can learn to get up.
+new one in any direction, and it gets a new one on the way, too. An ant that falls is given up.
 """
 
 from typing import ClassVar
@@ -18,8 +15,6 @@ from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from ttlib.envs.bodies import BodyEnv
 
 FALLEN = -0.2  # below this cosine of its tilt an ant lies
-PATIENCE = 50  # steps that it may lie
-FALLS = 0.1  # share of the episodes that begin with a fall
 FAR = (2.0, 6.0)  # metres to a new waypoint
 NEAR = 1.0  # metres within which a waypoint is reached
 STAYS = (50, 200)  # steps after which a waypoint is given up
@@ -31,9 +26,9 @@ class AntWalker(BodyEnv):
     Observation (29,) float32: qpos without x and y (13), qvel (14), direction to the waypoint (2). Action: (8,)
     in [-1, 1]. Reward, with the velocity v (m/s), the direction d and the cosine of the tilt `up`:
 
-        2 min(v.d, 4) - 0.3 |v x d| - 0.05 |a|^2 + 0.2 up
+        1.5 min(v.d, 4) - 0.3 |v x d| + 0.5 - 0.1 |a|^2 + 0.2 up
 
-    and -5 where an ant has lain for `PATIENCE` steps, which ends the episode.
+    and -5 where it falls, which ends the episode.
 
     Raises:
         ValueError: an unknown render mode.
@@ -57,14 +52,7 @@ class AntWalker(BodyEnv):
         pose, velocity = self.body.data.qpos.copy(), self.body.data.qvel.copy()
         turn = rng.uniform(0, 2 * np.pi)
         pose[3:7] = np.cos(turn / 2), 0, 0, np.sin(turn / 2)
-        if rng.random() < FALLS:
-            pose[2] = 1.0  # room to stretch a leg downward in any orientation
-            pose[3:7] = rng.normal(size=4)
-            low, high = self.body.model.jnt_range[1:].T
-            pose[7:] = rng.uniform(low, high)
-        pose[3:7] /= np.linalg.norm(pose[3:7])
         self.body.set_state(pose, velocity)
-        self.lain = 0
         self._new_waypoint()
         return self._observation(), {}
 
@@ -75,14 +63,13 @@ class AntWalker(BodyEnv):
         velocity = (self.body.data.qpos[:2] - before) / self.body.dt
         along, across = velocity @ direction, velocity[0] * direction[1] - velocity[1] * direction[0]
         up = upright(self.body.data.qpos[3:7])
-        reward = 2.0 * min(along, 4.0) - 0.3 * abs(across) - 0.05 * np.square(action).sum() + 0.2 * up
-        self.lain = self.lain + 1 if up < FALLEN else 0
-        given_up = self.lain >= PATIENCE
+        reward = 1.5 * min(along, 4.0) - 0.3 * abs(across) + 0.5 - 0.1 * np.square(action).sum() + 0.2 * up
+        fallen = up < FALLEN
         self.left -= 1
         if self.left == 0 or np.linalg.norm(self.waypoint - self.body.data.qpos[:2]) < NEAR:
             self._new_waypoint()
         info = {"along": float(along), "up": float(up)}
-        return self._observation(), float(-5.0 if given_up else reward), given_up, False, info
+        return self._observation(), float(-5.0 if fallen else reward), bool(fallen), False, info
 
     def render(self):
         return self.body.render()
