@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from tests.models import random_model
 from ttlib import checkpoints
 from ttlib.loss import slot_weights, token_losses
-from ttlib.model import TrajectoryTransformer, dropout
+from ttlib.model import TrajectoryTransformer, dropout, load_model
 from ttlib.settings import matrix_products
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
-from ttlib.training import Settings, train, window_order
+from ttlib.training import Settings, train, train_from_data, window_order
 from ttlib.trajectories import Trajectories
 
 
@@ -113,6 +113,34 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     train(toy_model(windows), windows, settings(), tmp_path)
     with pytest.raises(ValueError, match="other settings"):
         train(toy_model(windows), windows, settings(seed=5), tmp_path)
+
+
+def test_a_model_can_start_from_another_one(tmp_path):
+    for seed, name in enumerate(("one", "other")):
+        rng = np.random.default_rng(seed)
+        circle = np.stack([np.sin(0.3 * np.arange(400)), np.cos(0.3 * np.arange(400))], axis=1) + seed
+        parts = {"observations": circle, "actions": rng.uniform(-1, 1, (400, 1)), "rewards": rng.normal(size=400)}
+        timeouts = np.arange(400) % 40 == 39
+        np.savez(tmp_path / f"{name}.npz", **parts, terminals=np.zeros(400, bool), timeouts=timeouts)
+    size, tokens = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}, {"bins": 10}
+
+    def trained(name, out, count=300, **options):
+        chosen = settings(tokens=19 * 8 * count, log_every=1, learning_rate=3e-3)
+        arguments = (chosen, options.pop("size", size), tokens, 4)
+        return train_from_data(
+            f"file:{tmp_path / name}.npz", tmp_path / out, *arguments, folder=tmp_path / out[:-12], **options
+        )[2]
+
+    first = trained("one", "a.safetensors")
+    fresh, warm = (
+        trained("other", "b.safetensors", 1),
+        trained("other", "c.safetensors", 1, start=tmp_path / "a.safetensors"),
+    )
+    assert first[-1]["loss"] < fresh[0]["loss"] - 0.3 and warm[0]["loss"] < fresh[0]["loss"] - 0.2
+    about = load_model(tmp_path / "c.safetensors")[2]
+    assert about["start"]["tokens"] == first[-1]["tokens"] and about["start"]["dataset"].endswith("one.npz")
+    with pytest.raises(ValueError, match="another size"):
+        trained("other", "d.safetensors", 1, start=tmp_path / "a.safetensors", size=size | {"layers": 2})
 
 
 @pytest.mark.parametrize("able", [True, False])

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from ttlib import checkpoints
 from ttlib.datasets import load
 from ttlib.loss import mean_losses, slot_weights, token_losses
-from ttlib.model import TrajectoryTransformer, save_model
+from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.paths import ROOT
 from ttlib.provenance import how_trained
 from ttlib.settings import Settings, keep_freed_memory, make_optimizer, matrix_products, window_order
@@ -146,7 +146,7 @@ def processes(device):
             dist.destroy_process_group()
 
 
-def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None):
+def train_from_data(dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None, start=None):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
     Args:
@@ -155,15 +155,26 @@ def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, dev
         settings: `Settings`.
         size: keyword arguments of `TrajectoryTransformer` (layers, heads, width, dropout).
         tokens: keyword arguments of `Tokenizer.fit`.
+        start: a checkpoint to start from, such as the same body's in another maze; random weights if left out.
 
     Returns:
         model, tokenizer, curve.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such data set or start, or the start is a model of another size.
     """
     trajectories = load(dataset)
     tokenizer = Tokenizer.fit(trajectories, **tokens)
     windows = TokenWindows(tokenizer, trajectories, transitions)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
+    begun = {}
+    if start:
+        other, _, its = load_model(start, device)
+        if (other.layout, other.size()) != (model.layout, model.size()):
+            raise ValueError(f"{start} is a model of another size, or of other transitions; nothing can start from it.")
+        model.load_state_dict(other.state_dict())
+        begun = {"start": {key: its.get(key) for key in ("dataset", "command", "commit", "tokens")}}
     main_process = not dist.is_initialized() or dist.get_rank() == 0
     progress = tqdm(total=int(settings.tokens), unit="tok", unit_scale=True, mininterval=1, disable=not main_process)
 
@@ -174,12 +185,8 @@ def train_from_scratch(dataset, out, settings, size, tokens, transitions=10, dev
     folder = folder or ROOT / "data/cache/training" / Path(out).stem
     curve = train(model, windows, settings, folder, show)
     if main_process:
-        about = {
-            "dataset": dataset,
-            "env_id": trajectories.env_id,
-            "fingerprint": trajectories.fingerprint(),
-            "tokens": curve[-1]["tokens"],
-        } | how_trained("ttlib.training", curve, settings)
+        about = {"dataset": dataset, "env_id": trajectories.env_id, "fingerprint": trajectories.fingerprint()}
+        about |= {"tokens": curve[-1]["tokens"]} | begun | how_trained("ttlib.training", curve, settings)
         save_model(out, model, tokenizer, about)
     return model, tokenizer, curve
 
@@ -189,6 +196,7 @@ def main():
     parser.add_argument("--dataset", required=True, help="such as local:hopper-medium-replay")
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
+    parser.add_argument("--start", type=Path, help="a checkpoint to start from, of the same size")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in (("tokens", 1e8), ("batch", 64), ("microbatch", 16), ("learning-rate", 6e-4), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)
@@ -212,8 +220,16 @@ def main():
     tokens = {name: getattr(options, name) for name in ("bins", "method", "goal", "terminal_reward")}
     tokens["values"] = not options.no_values
     with processes(options.device) as device:
-        train_from_scratch(
-            options.dataset, options.out, settings, size, tokens, options.transitions, device, options.folder
+        train_from_data(
+            options.dataset,
+            options.out,
+            settings,
+            size,
+            tokens,
+            options.transitions,
+            device,
+            options.folder,
+            options.start,
         )
 
 
