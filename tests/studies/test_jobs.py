@@ -1,6 +1,7 @@
 """Jobs: listed as the configuration says, done once, kept for what they were made for."""
 
 import pytest
+import yaml
 
 from ttlib.studies import jobs
 
@@ -29,6 +30,16 @@ def test_jobs_are_listed_by_data_set_method_and_seed():
     job = found["hopper-medium-bc-1"]
     assert job["seed"] == 1 and job["settings"] == {"updates": 3} and job["env_id"] == "Hopper-v4"
     assert found["hopper-medium-tt-0"]["settings"] == {}
+
+
+def test_a_record_that_lacks_jobs_says_which(tmp_path):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies/mine.yaml").write_text(yaml.safe_dump({"mine": CONFIG}))
+    rows = [{"dataset": "local:hopper-medium", "method": "bc", "seed": 0}]
+    lacking = jobs.lacking("mine", rows, tmp_path)
+    assert lacking == ["tt on hopper-medium", "bc on minari_mujoco_hopper_medium-v0"]
+    every = [{"dataset": job["dataset"], "method": job["method"]} for job in jobs.listed(CONFIG, METHODS).values()]
+    assert jobs.lacking("mine", every, tmp_path) == []
 
 
 @pytest.mark.parametrize(

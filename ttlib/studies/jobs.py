@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from ttlib.checkpoints import written_atomically
 from ttlib.paths import ROOT
 
@@ -72,6 +74,16 @@ def name_of(job):
 def folder_of(study, root=None):
     """Where a study keeps its jobs; delete it to begin anew."""
     return Path(root or ROOT) / "build" / "studies" / study
+
+
+def lacking(study, rows, root=None):
+    """What `studies/<study>.yaml` asks for and a record's `rows` do not have: ["iql on hopper-medium", ...]."""
+    config = yaml.safe_load((Path(root or ROOT) / "studies" / f"{study}.yaml").read_text())[study]
+    measured = {(row["dataset"], row.get("method")) for row in rows}
+    wanted = [(job["dataset"], job["method"]) for job in listed(config, config["methods"]).values()]
+    return [
+        f"{method} on {slug(dataset)}" for dataset, method in dict.fromkeys(wanted) if (dataset, method) not in measured
+    ]
 
 
 def do(study, job, work, root=None):
