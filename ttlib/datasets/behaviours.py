@@ -74,7 +74,7 @@ RECIPES = {
     # Leads ants through mazes (`ttlib.datasets.maze_walks`); what it does by itself makes no data set.
     "antwalker": Recipe(
         "AntWalker-v0",
-        steps=4_000_000,
+        steps=3_000_000,
         environments=16,
         batch=1024,
         epochs=6,

@@ -29,7 +29,7 @@ import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.datasets import local
 from ttlib.datasets.policies import pack
 from ttlib.envs.ant_maze import RADIUS, AntMaze, PointMaze
-from ttlib.envs.ant_walker import FALLEN, upright
+from ttlib.envs.ant_walker import FALLEN, from_the_body, upright
 from ttlib.envs.guide import Guide
 from ttlib.envs.mazes import PLACES, Maze
 from ttlib.progress import progress
@@ -243,7 +243,7 @@ def _stride(behaviour):
     def move(seen, waypoints, rng):
         way = waypoints - seen[:, :2]
         direction = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
-        return behaviour.act(np.concatenate([seen[:, 2:], direction], axis=1), rng, noise=0.0)
+        return behaviour.act(from_the_body(seen[:, 2:], direction), rng, noise=0.0)
 
     return move
 

@@ -1,9 +1,9 @@
 """The ant that goes where it is told: what a walker learns in before it is led through mazes.
 
-On flat ground and without walls the ant is sent to one waypoint after the other. It sees what
-`AntMaze` shows of its body, without x and y, and the unit vector to the waypoint; so whoever
-leads it needs nothing but a direction. Waypoints lie as far away as neighbouring cells do, the
-new one in any direction, and it gets a new one on the way, too. An ant that falls is given up.
+On flat ground and without walls the ant is sent to one waypoint after the other. It sees its body
+and where the waypoint lies, as seen from its body: an ant that faces north and goes north need not
+learn anew how to face east and go east. Waypoints lie as far away as neighbouring cells do, the new
+one in any direction, and it gets a new one on the way, too. An ant that falls is given up.
 """
 
 from typing import ClassVar
@@ -23,8 +23,8 @@ STAYS = (50, 200)  # steps after which a waypoint is given up
 class AntWalker(BodyEnv):
     """An ant on flat ground.
 
-    Observation (29,) float32: qpos without x and y (13), qvel (14), direction to the waypoint (2). Action: (8,)
-    in [-1, 1]. Reward, with the velocity v (m/s), the direction d and the cosine of the tilt `up`:
+    Observation (28,) float32: see `from_the_body`. Action: (8,) in [-1, 1]. Reward, with the velocity v (m/s), the
+    direction d and the cosine of the tilt `up`:
 
         1.5 min(v.d, 4) - 0.3 |v x d| + 0.5 - 0.1 |a|^2 + 0.2 up
 
@@ -41,8 +41,7 @@ class AntWalker(BodyEnv):
             raise ValueError(f"the walker has no render mode {render_mode!r}; there is 'rgb_array'.")
         self.render_mode = render_mode
         self.body = AntEnv(include_cfrc_ext_in_observation=False, render_mode=render_mode)
-        numbers = self.body.model.nq + self.body.model.nv
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape=(numbers,), dtype=np.float32)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape=(28,), dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, shape=(self.body.model.nu,), dtype=np.float32)
 
     def reset(self, *, seed=None, options=None):
@@ -85,8 +84,33 @@ class AntWalker(BodyEnv):
         return way / max(np.linalg.norm(way), 1e-6)
 
     def _observation(self):
-        data = self.body.data
-        return np.concatenate([data.qpos[2:], data.qvel, self._direction()]).astype(np.float32)
+        state = np.concatenate([self.body.data.qpos[2:], self.body.data.qvel])
+        return from_the_body(state, self._direction()).astype(np.float32)
+
+
+def from_the_body(states, directions):
+    """What a walker sees of ants in the states (..., 27) that are to go in the directions (..., 2).
+
+    Args:
+        states: as `AntMaze` shows them, without x and y: height, orientation (4), joints (8), velocity (3), spin (3,
+            about the body's own axes), velocities of the joints (8). The velocity is that in the world.
+        directions: unit vectors in the world.
+
+    Returns:
+        (..., 28): height, where up is (3), joints (8), velocity (3), spin (3), velocities of the joints (8), direction
+        (2). Velocity and direction are turned about the vertical, so that the ant faces along x.
+    """
+    w, x, y, z = np.moveaxis(states[..., 1:5], -1, 0)
+    up = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x**2 + y**2)], axis=-1)
+    facing = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
+
+    def turned(vectors):
+        east, north = vectors[..., 0], vectors[..., 1]
+        along, across = np.cos(facing) * east + np.sin(facing) * north, np.cos(facing) * north - np.sin(facing) * east
+        return np.stack([along, across], axis=-1)
+
+    height, joints, speed, rest = states[..., :1], states[..., 5:13], states[..., 13:15], states[..., 15:]
+    return np.concatenate([height, up, joints, turned(speed), rest, turned(directions)], axis=-1)
 
 
 def upright(quaternions):
