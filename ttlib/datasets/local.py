@@ -188,7 +188,9 @@ def keep_rows(sets, measure, seeds=6, transitions=50_000):
     Another machine's rounding soon leads to other episodes of the same policies, so its
     data differ from ours as another seed's do. A tolerance is six standard deviations
     between seeds, at least 1% of the mean's size; `transitions` are fewer than a whole
-    set has, which takes less time and makes it wider.
+    set has, which takes less time and makes it wider. Between a few seeds a dimension
+    can differ too little by chance, so each counts at least like the median one, in
+    units of its own standard deviation.
 
     Args:
         sets: name -> (environment, transitions of the whole set, what `measure` is called with).
@@ -201,6 +203,9 @@ def keep_rows(sets, measure, seeds=6, transitions=50_000):
             runs = [job.result() for job in jobs]
             mean = {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
             spread = {key: np.std([run[key] for run in runs], axis=0, ddof=1) for key in runs[0]}
+            size = np.maximum(mean["observation_std"], 1e-9)
+            for key in ("observation_mean", "observation_std"):
+                spread[key] = np.maximum(spread[key], np.median(spread[key] / size) * size)
             tolerance = {key: np.maximum(6 * spread[key], 0.01 * np.abs(mean[key])) for key in mean}
             row = {
                 "env_id": env_id,
