@@ -213,3 +213,18 @@ def test_scores():
     assert normalized_score("Walker2d-v4", [1.629008, 4592.3]) == pytest.approx([0, 100])
     with pytest.raises(ValueError, match="no reference returns for 'Fish-v1'"):
         normalized_score("Fish-v1", 3)
+
+
+def test_a_dimension_that_agreed_between_seeds_by_chance_has_room_all_the_same():
+    rng = np.random.default_rng(0)
+    std, runs = np.array([1.0, 2.0, 5.0]), []
+    for _ in range(5):
+        means = 0.01 * std * rng.normal(size=3)
+        means[1] = 0.0  # by chance the same in all of them
+        run = {"observation_mean": means, "observation_std": std, "action_mean": means[:1], "action_std": std[:1]}
+        runs.append(run | {"return_mean": 100.0})
+    mean, tolerance = local.tolerances(runs)
+    others = 6 * np.std([run["observation_mean"] for run in runs], axis=0, ddof=1)
+    assert tolerance["observation_mean"][1] >= 2.0 * (others / std)[[0, 2]].min() > 0
+    assert (tolerance["observation_mean"][[0, 2]] >= others[[0, 2]]).all()
+    assert mean["return_mean"] == 100 and tolerance["return_mean"] == pytest.approx(1)

@@ -187,10 +187,8 @@ def keep_rows(sets, measure, seeds=6, transitions=50_000):
 
     Another machine's rounding soon leads to other episodes of the same policies, so its
     data differ from ours as another seed's do. A tolerance is six standard deviations
-    between seeds, at least 1% of the mean's size; `transitions` are fewer than a whole
-    set has, which takes less time and makes it wider. Between a few seeds a dimension
-    can differ too little by chance, so each counts at least like the median one, in
-    units of its own standard deviation.
+    between seeds, see `tolerances`; `transitions` are fewer than a whole set has, which
+    takes less time and makes it wider.
 
     Args:
         sets: name -> (environment, transitions of the whole set, what `measure` is called with).
@@ -201,12 +199,7 @@ def keep_rows(sets, measure, seeds=6, transitions=50_000):
         for name, (env_id, whole, wanted) in sets.items():
             jobs = [pool.submit(measure, wanted, transitions, SEED + 1 + number) for number in range(seeds)]
             runs = [job.result() for job in jobs]
-            mean = {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
-            spread = {key: np.std([run[key] for run in runs], axis=0, ddof=1) for key in runs[0]}
-            size = np.maximum(mean["observation_std"], 1e-9)
-            for key in ("observation_mean", "observation_std"):
-                spread[key] = np.maximum(spread[key], np.median(spread[key] / size) * size)
-            tolerance = {key: np.maximum(6 * spread[key], 0.01 * np.abs(mean[key])) for key in mean}
+            mean, tolerance = tolerances(runs)
             row = {
                 "env_id": env_id,
                 "transitions": whole,
@@ -217,6 +210,22 @@ def keep_rows(sets, measure, seeds=6, transitions=50_000):
             rows = (manifest() if path.exists() else {}) | {name: row}
             with checkpoints.written_atomically(path) as temporary:
                 temporary.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def tolerances(runs):
+    """Means over several collections' `statistics`, and how far another collection may be from them.
+
+    That is six standard deviations between the collections, and at least 1% of the mean's size. Of a few
+    collections a dimension can differ too little by chance, so each counts at least like the median one, in units of
+    its own standard deviation.
+    """
+    mean = {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
+    spread = {key: np.std([run[key] for run in runs], axis=0, ddof=1) for key in runs[0]}
+    for kind in ("observation", "action"):
+        size = np.maximum(mean[f"{kind}_std"], 1e-9)
+        for key in (f"{kind}_mean", f"{kind}_std"):
+            spread[key] = np.maximum(spread[key], np.median(spread[key] / size) * size)
+    return mean, {key: np.maximum(6 * spread[key], 0.01 * np.abs(mean[key])) for key in mean}
 
 
 def _measure(wanted, transitions, seed):
