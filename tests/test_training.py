@@ -124,7 +124,7 @@ def test_a_model_can_start_from_another_one(tmp_path):
         np.savez(tmp_path / f"{name}.npz", **parts, terminals=np.zeros(400, bool), timeouts=timeouts)
     size, tokens = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}, {"bins": 10}
 
-    def trained(name, out, count=300, **options):
+    def trained(name, out, count=120, **options):
         chosen = settings(tokens=19 * 8 * count, log_every=1, learning_rate=3e-3)
         arguments = (chosen, options.pop("size", size), tokens, 4)
         return train_from_data(
