@@ -101,7 +101,7 @@ def from_the_body(states, directions):
         (2). Velocity and direction are turned about the vertical, so that the ant faces along x.
     """
     w, x, y, z = np.moveaxis(states[..., 1:5], -1, 0)
-    up = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x**2 + y**2)], axis=-1)
+    up = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), upright(states[..., 1:5])], axis=-1)
     facing = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
 
     def turned(vectors):
