@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ttlib.muon import Muon
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,6 +23,7 @@ class Settings:
         warmup: share of the tokens over which the learning rate rises from 0.
         weight_decay: on matrices only, not on biases, norms, embeddings or positions.
         clip: largest norm of the gradient.
+        optimizer: "adamw", or "muon" for few tokens (`ttlib.muon`).
         action_weight: weight of an action token in the loss; all others weigh 1.
         bf16: run matrix products in bfloat16, where `matrix_products` finds that the machine can.
         seed: of data order and dropout.
@@ -36,6 +39,7 @@ class Settings:
     betas: tuple = (0.9, 0.95)
     weight_decay: float = 0.1
     clip: float = 1.0
+    optimizer: str = "adamw"
     action_weight: float = 5.0
     bf16: bool = True
     seed: int = 0
@@ -45,6 +49,8 @@ class Settings:
     def __post_init__(self):
         if self.save_every % self.log_every:
             raise ValueError(f"save_every, {self.save_every}, must be a multiple of log_every, {self.log_every}.")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"there is no optimizer {self.optimizer!r}; there are adamw and muon.")
 
     def rate(self, seen):
         """The learning rate once `seen` tokens have been trained on."""
@@ -76,14 +82,22 @@ def _epoch_order(count, seed, epoch):
 
 
 def make_optimizer(model, settings):
-    """AdamW with weight decay on matrices only."""
-    decayed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    decayed.add("head")
+    """AdamW with weight decay on matrices only; with Muon, those of linear layers take its steps.
+
+    A group's learning rate is the settings' times its `"factor"`.
+    """
+    matrices = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    named = list(model.named_parameters())
     groups = [
-        {"params": [p for n, p in model.named_parameters() if n in decayed], "weight_decay": settings.weight_decay},
-        {"params": [p for n, p in model.named_parameters() if n not in decayed], "weight_decay": 0.0},
+        {"params": [p for n, p in named if n in matrices], "weight_decay": settings.weight_decay, "factor": 1.0},
+        {"params": [p for n, p in named if n == "head"], "weight_decay": settings.weight_decay, "factor": 1.0},
+        {"params": [p for n, p in named if n not in matrices | {"head"}], "weight_decay": 0.0, "factor": 1.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+    build = torch.optim.AdamW
+    if settings.optimizer == "muon":
+        groups[0] |= {"orthogonal": True, "factor": 20.0}
+        build = Muon
+    return build(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
 def matrix_products(device, bf16):

@@ -27,6 +27,7 @@ from ttlib import checkpoints
 from ttlib.datasets import load
 from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, load_model, save_model
+from ttlib.ordered import order_bins
 from ttlib.paths import ROOT
 from ttlib.provenance import how_trained
 from ttlib.settings import Settings, keep_freed_memory, make_optimizer, matrix_products, window_order
@@ -82,7 +83,7 @@ def train(model, windows, settings, folder=None, on_log=None):
     while step < updates:
         rate = settings.rate(step * settings.batch * (length - 1))
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         chosen = window_order(len(windows), settings.batch, step, settings.seed, windows.group)
         chosen = chosen.view(-1, windows.group)[rank::world].flatten().to(device)
         by_slot += _accumulate_gradients(parallel, windows, chosen, weights, settings, step, world)
@@ -146,7 +147,9 @@ def processes(device):
             dist.destroy_process_group()
 
 
-def train_from_data(dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None, start=None):
+def train_from_data(
+    dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None, start=None, ordered=False
+):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
     Args:
@@ -156,6 +159,7 @@ def train_from_data(dataset, out, settings, size, tokens, transitions=10, device
         size: keyword arguments of `TrajectoryTransformer` (layers, heads, width, dropout).
         tokens: keyword arguments of `Tokenizer.fit`.
         start: a checkpoint to start from, such as the same body's in another maze; random weights if left out.
+        ordered: let random weights begin with the bins in order (`ttlib.ordered`).
 
     Returns:
         model, tokenizer, curve.
@@ -168,13 +172,15 @@ def train_from_data(dataset, out, settings, size, tokens, transitions=10, device
     windows = TokenWindows(tokenizer, trajectories, transitions)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
-    begun = {}
+    begun = {"ordered": True} if ordered else {}
+    if ordered:
+        order_bins(model)
     if start:
         other, _, its = load_model(start, device)
         if (other.layout, other.size()) != (model.layout, model.size()):
             raise ValueError(f"{start} is a model of another size, or of other transitions; nothing can start from it.")
         model.load_state_dict(other.state_dict())
-        begun = {"start": {key: its.get(key) for key in ("dataset", "command", "commit", "tokens")}}
+        begun |= {"start": {key: its.get(key) for key in ("dataset", "command", "commit", "tokens")}}
     main_process = not dist.is_initialized() or dist.get_rank() == 0
     progress = tqdm(total=int(settings.tokens), unit="tok", unit_scale=True, mininterval=1, disable=not main_process)
 
@@ -197,6 +203,8 @@ def main():
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
     parser.add_argument("--start", type=Path, help="a checkpoint to start from, of the same size")
+    parser.add_argument("--ordered", action="store_true", help="let each slot's bins begin in order (for few tokens)")
+    parser.add_argument("--optimizer", default="adamw", help="adamw, or muon for few tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in (("tokens", 1e8), ("batch", 64), ("microbatch", 16), ("learning-rate", 6e-4), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)
@@ -213,6 +221,7 @@ def main():
         batch=options.batch,
         microbatch=options.microbatch if options.device == "cpu" else 0,
         learning_rate=options.learning_rate,
+        optimizer=options.optimizer,
         seed=options.seed,
         bf16=not options.float32,
     )
@@ -230,6 +239,7 @@ def main():
             device,
             options.folder,
             options.start,
+            options.ordered,
         )
 
 
