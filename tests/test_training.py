@@ -154,10 +154,11 @@ def test_bfloat16_is_used_only_by_processors_that_have_it(monkeypatch, able):
         assert (ones @ ones).dtype == torch.float32
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
-    windows = toy_windows()
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_interrupted_run_ends_with_the_same_weights(optimizer, tmp_path):
+    windows, wanted = toy_windows(), settings(bf16=True, optimizer=optimizer)
     whole = toy_model(windows)
-    train(whole, windows, settings(bf16=True))
+    train(whole, windows, wanted)
 
     class Stop(Exception):
         pass
@@ -171,9 +172,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
 
     for step in (2, 6, 10):  # the second stop falls between two checkpoints
         with pytest.raises(Stop):
-            train(toy_model(windows), windows, settings(bf16=True), tmp_path, stop_at(step))
+            train(toy_model(windows), windows, wanted, tmp_path, stop_at(step))
     resumed = toy_model(windows, seed=9)
-    curve = train(resumed, windows, settings(bf16=True), tmp_path)
+    curve = train(resumed, windows, wanted, tmp_path)
     assert [row["step"] for row in curve] == [2, 4, 6, 8, 10, 12]
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
