@@ -181,3 +181,15 @@ def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_p
     assert agent.shift == -1.0 and agent.scale == 1.0 and "ttlib.baselines.iql" in about["command"]
     assert iql.settings_for("d4rl:antmaze-umaze-v2") == iql.ANTMAZE
     assert iql.settings_for("local:hopper-medium") == iql.IQLSettings()
+
+
+def test_targets_keep_within_what_the_rewards_allow(data):
+    """Rewards of -1 and 0, discounted by 0.9, sum up to something in [-10, 0], whatever a network says."""
+    assert iql.limits_of(torch.tensor([-1.0, 0.0, -1.0]), 0.9) == pytest.approx((-10.0, 0.0))
+    assert iql.limits_of(torch.tensor([1.0, 3.0]), 0.5) == pytest.approx((0.0, 6.0))
+    agent, transitions = IQL(STATES, 1, (8,)), Transitions(data)
+    batch = transitions.batch(torch.arange(8))
+    with torch.no_grad():
+        agent.v[-1].bias.fill_(1000.0)
+    bounded = agent.losses(batch, IQLSettings(), (-10.0, 0.0))["critic"]
+    assert bounded < 1000 < agent.losses(batch, IQLSettings())["critic"]

@@ -15,8 +15,10 @@ learns along with both.
 
 How this differs from the authors' code: 1. observations are standardised; 2. the three losses
 are computed from the same weights and minimised in one step of Adam, where theirs updates V
-first; 3. layers begin as PyTorch's do, not orthogonal. Leaving out the last step of an
-episode that timed out is what D4RL's own function for such methods does.
+first; 3. layers begin as PyTorch's do, not orthogonal; 4. a critic's target keeps V within what any
+sum of the recorded rewards can be: without this, values of a large maze of points left [-100, 0]
+and went on growing. Leaving out the last step of an episode that timed out is what D4RL's own
+function for such methods does.
 """
 
 import argparse
@@ -78,6 +80,12 @@ def rescaling(trajectories, how):
     raise ValueError(f"rewards can be rescaled by 'range', 'minus one' or 'none', not {how!r}.")
 
 
+def limits_of(rewards, discount):
+    """(least, largest) discounted sum of such rewards (T,), of episodes that may end at any time."""
+    ends = torch.stack([rewards.min(), rewards.max(), rewards.new_zeros(())]) / (1 - discount)
+    return float(ends.min()), float(ends.max())
+
+
 def expectile_loss(difference, expectile):
     """L_2^tau(u) = |tau - 1(u < 0)| u^2: the mean of it over x - m is least where m is x's tau-expectile."""
     return torch.where(difference < 0, 1 - expectile, expectile) * difference**2
@@ -123,12 +131,12 @@ class IQL(nn.Module):
         """(...) V for observations (..., N), in rescaled rewards."""
         return self.v(self.standardize(observations))[..., 0]
 
-    def losses(self, batch, settings):
-        """The three losses, each of which reaches the parameters of its own networks only."""
+    def losses(self, batch, settings, limits=(-torch.inf, torch.inf)):
+        """The three losses, each of which reaches the parameters of its own networks only; V keeps to the limits."""
         observations, actions, rewards, following, terminals = batch
         x = self.standardize(observations)
         advantages = self.q(observations, actions) - self.v(x)[..., 0]
-        target = rewards + settings.discount * (1 - terminals) * self.value(following)
+        target = rewards + settings.discount * (1 - terminals) * self.value(following).clamp(*limits)
         weights = (settings.temperature * advantages.detach()).exp().clamp(max=settings.largest_weight)
         pair = torch.cat([x, actions], dim=-1)
         return {
@@ -162,6 +170,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
     check_actions(trajectories)
     scale, shift = rescaling(trajectories, settings.rewards)
     transitions = Transitions(trajectories, scale, shift, device)
+    limits = limits_of(transitions.rewards, settings.discount)
     torch.manual_seed(settings.seed)
     agent = IQL(trajectories.observation_dim, trajectories.action_dim, settings.hidden, scale, shift)
     for standardize in (agent.standardize, agent.policy.standardize):
@@ -169,7 +178,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
     agent.to(device)
     curve = common.train(
         agent,
-        lambda rows: agent.losses(transitions.batch(rows), settings),
+        lambda rows: agent.losses(transitions.batch(rows), settings, limits),
         len(transitions),
         settings,
         agent.policy,
