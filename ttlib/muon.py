@@ -3,7 +3,9 @@
 A gradient of a weight matrix is mostly about a few directions, and Adam, which looks at each number on its own,
 leaves it so. Muon takes the momentum of the gradient and replaces it by the nearest matrix with orthonormal rows or
 columns, so that directions that are rarely asked for move as far as the others. The paper trains with Adam for many
-passes over the data; where there is time for one pass or less, this gets several times as far.
+passes over the data. Where there is time for one pass or less, this gets further: on the small ant maze, together with
+bins that begin in order (`ttlib.ordered`) and batches a quarter as large, 2.2 million tokens came to the loss that
+AdamW had after 15 million.
 
 PyTorch's own Muon works in bfloat16, which processors without such instructions emulate: there it took 0.9 s a
 step on the model of the ant maze, where all the rest of the step takes 1.2 s and the lines below less than 0.1 s.
