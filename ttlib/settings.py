@@ -10,6 +10,8 @@ import torch
 
 from ttlib.muon import Muon
 
+OPTIMIZERS = ("adamw", "muon")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -49,8 +51,8 @@ class Settings:
     def __post_init__(self):
         if self.save_every % self.log_every:
             raise ValueError(f"save_every, {self.save_every}, must be a multiple of log_every, {self.log_every}.")
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(f"there is no optimizer {self.optimizer!r}; there are adamw and muon.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"there is no optimizer {self.optimizer!r}; there are {' and '.join(OPTIMIZERS)}.")
 
     def rate(self, seen):
         """The learning rate once `seen` tokens have been trained on."""

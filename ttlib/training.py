@@ -30,7 +30,7 @@ from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.ordered import order_bins
 from ttlib.paths import ROOT
 from ttlib.provenance import how_trained
-from ttlib.settings import Settings, keep_freed_memory, make_optimizer, matrix_products, window_order
+from ttlib.settings import OPTIMIZERS, Settings, keep_freed_memory, make_optimizer, matrix_products, window_order
 from ttlib.tokens import Tokenizer, TokenWindows
 
 
@@ -172,15 +172,16 @@ def train_from_data(
     windows = TokenWindows(tokenizer, trajectories, transitions)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
-    begun = {"ordered": True} if ordered else {}
-    if ordered:
-        order_bins(model)
+    begun = {}
     if start:
         other, _, its = load_model(start, device)
         if (other.layout, other.size()) != (model.layout, model.size()):
             raise ValueError(f"{start} is a model of another size, or of other transitions; nothing can start from it.")
         model.load_state_dict(other.state_dict())
-        begun |= {"start": {key: its.get(key) for key in ("dataset", "command", "commit", "tokens")}}
+        begun = {"start": {key: its.get(key) for key in ("dataset", "command", "commit", "tokens")}}
+    elif ordered:
+        order_bins(model)
+        begun = {"ordered": True}
     main_process = not dist.is_initialized() or dist.get_rank() == 0
     progress = tqdm(total=int(settings.tokens), unit="tok", unit_scale=True, mininterval=1, disable=not main_process)
 
@@ -204,7 +205,7 @@ def main():
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
     parser.add_argument("--start", type=Path, help="a checkpoint to start from, of the same size")
     parser.add_argument("--ordered", action="store_true", help="let each slot's bins begin in order (for few tokens)")
-    parser.add_argument("--optimizer", default="adamw", help="adamw, or muon for few tokens")
+    parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="muon gets further with few tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in (("tokens", 1e8), ("batch", 64), ("microbatch", 16), ("learning-rate", 6e-4), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)

@@ -81,9 +81,9 @@ def rescaling(trajectories, how):
 
 
 def limits_of(rewards, discount):
-    """(least, largest) discounted sum of such rewards (T,), of episodes that may end at any time."""
-    ends = torch.stack([rewards.min(), rewards.max(), rewards.new_zeros(())]) / (1 - discount)
-    return float(ends.min()), float(ends.max())
+    """(least, largest) discounted sum of such rewards (T,), of episodes that may end at any time; discount < 1."""
+    least, largest = min(float(rewards.min()), 0.0), max(float(rewards.max()), 0.0)
+    return least / (1 - discount), largest / (1 - discount)
 
 
 def expectile_loss(difference, expectile):
