@@ -24,7 +24,7 @@ class Muon(torch.optim.AdamW):
     momentum = 0.95
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self):
         for group in self.param_groups:
             if not group.get("orthogonal"):
                 continue
@@ -40,7 +40,7 @@ class Muon(torch.optim.AdamW):
                 length = group["lr"] * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-length)
                 weight.grad = None  # AdamW passes over weights that have none
-        return super().step(closure)
+        super().step()
 
 
 def orthogonalise(matrix, steps=5):

@@ -86,14 +86,14 @@ def _epoch_order(count, seed, epoch):
 def make_optimizer(model, settings):
     """AdamW with weight decay on matrices only; with Muon, those of linear layers take its steps.
 
-    A group's learning rate is the settings' times its `"factor"`.
+    A group's learning rate is the settings' times its `"factor"`, if it has one.
     """
     matrices = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     named = list(model.named_parameters())
     groups = [
-        {"params": [p for n, p in named if n in matrices], "weight_decay": settings.weight_decay, "factor": 1.0},
-        {"params": [p for n, p in named if n == "head"], "weight_decay": settings.weight_decay, "factor": 1.0},
-        {"params": [p for n, p in named if n not in matrices | {"head"}], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [p for n, p in named if n in matrices], "weight_decay": settings.weight_decay},
+        {"params": [p for n, p in named if n == "head"], "weight_decay": settings.weight_decay},
+        {"params": [p for n, p in named if n not in matrices | {"head"}], "weight_decay": 0.0},
     ]
     build = torch.optim.AdamW
     if settings.optimizer == "muon":

@@ -83,7 +83,7 @@ def train(model, windows, settings, folder=None, on_log=None):
     while step < updates:
         rate = settings.rate(step * settings.batch * (length - 1))
         for group in optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rate * group.get("factor", 1.0)
         chosen = window_order(len(windows), settings.batch, step, settings.seed, windows.group)
         chosen = chosen.view(-1, windows.group)[rank::world].flatten().to(device)
         by_slot += _accumulate_gradients(parallel, windows, chosen, weights, settings, step, world)
@@ -203,8 +203,9 @@ def main():
     parser.add_argument("--dataset", required=True, help="such as local:hopper-medium-replay")
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
-    parser.add_argument("--start", type=Path, help="a checkpoint to start from, of the same size")
-    parser.add_argument("--ordered", action="store_true", help="let each slot's bins begin in order (for few tokens)")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--start", type=Path, help="a checkpoint to start from, of the same size")
+    begin.add_argument("--ordered", action="store_true", help="let each slot's bins begin in order (for few tokens)")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="muon gets further with few tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in (("tokens", 1e8), ("batch", 64), ("microbatch", 16), ("learning-rate", 6e-4), ("seed", 0)):

@@ -17,7 +17,7 @@ How this differs from the authors' code: 1. observations are standardised; 2. th
 are computed from the same weights and minimised in one step of Adam, where theirs updates V
 first; 3. layers begin as PyTorch's do, not orthogonal; 4. a critic's target keeps V within what any
 sum of the recorded rewards can be: without this, values of a large maze of points left [-100, 0]
-and went on growing. Leaving out the last step of an episode that timed out is what D4RL's own
+and the loss of V kept rising. Leaving out the last step of an episode that timed out is what D4RL's own
 function for such methods does.
 """
 
