@@ -204,7 +204,8 @@ def main():
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--start", type=Path, help="a checkpoint to start from, of the same size")
+    # Not --start, which torchrun would take for an option of its own.
+    begin.add_argument("--weights", type=Path, help="a checkpoint to start from, of the same size")
     begin.add_argument("--ordered", action="store_true", help="let each slot's bins begin in order (for few tokens)")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="muon gets further with few tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -240,7 +241,7 @@ def main():
             options.transitions,
             device,
             options.folder,
-            options.start,
+            options.weights,
             options.ordered,
         )
 

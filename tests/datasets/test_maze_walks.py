@@ -37,7 +37,8 @@ def moving(*places):
 
 def test_the_names():
     expected = ["umaze", "medium-play", "medium-diverse", "large-play", "large-diverse"]
-    assert maze_walks.names() == [f"{body}-{maze}" for body in ("antmaze", "pointmaze") for maze in expected]
+    expected = [f"{body}-{maze}" for body in ("antmaze", "pointmaze") for maze in expected]
+    assert maze_walks.names() == [*expected, "pointmaze-medium-stitch"]  # a set's place in the list seeds its walks
     for name in maze_walks.names():
         wanted = maze_walks.find(name)
         assert wanted.name == name
@@ -120,6 +121,22 @@ def test_no_walk_is_sent_to_solve_the_task_and_most_do_not(walked):
     assert maze_walks.solved(data, wanted.maze).mean() < 0.05, "none of them from the start"
     assert maze_walks.coverage(data, wanted.maze)[np.array(wanted.maze.rows) == 0].min() > 0
     assert maze_walks.coverage(data, wanted.maze).sum() == len(data)
+
+
+def test_a_stitch_set_has_short_ways_from_everywhere_and_pays_only_near_the_goal():
+    wanted = maze_walks.find("pointmaze-medium-stitch")
+    maze, rng = wanted.maze, np.random.default_rng(0)
+    pairs = [maze_walks.draw_pair(maze, wanted.cells, rng, wanted.farthest) for _ in range(1000)]
+    ways = np.array([maze.distances(start)[tuple(goal)] for start, goal in pairs])
+    assert set(ways) == {1, 2, 3, 4}
+    for place in (0, 1):
+        assert {tuple(pair[place].tolist()) for pair in pairs} == {tuple(cell) for cell in maze.free.tolist()}
+
+    data = maze_walks.collect(wanted, 4000, seed=0, show=False)
+    away = maze.distances(maze.goal)[tuple(maze.cell(data.observations[:, :2]).T)]
+    paid = data.rewards_to_go(0.99) > 0
+    assert paid[away <= 2].any() and not paid[away > maze_walks.SHORT + 1].any()  # one more for the noise
+    assert np.isinf(maze_walks.find("pointmaze-medium-play").farthest)
 
 
 def test_who_solved_the_task_is_seen():

@@ -3,9 +3,10 @@
     load("local:antmaze-umaze")             an ant, led along the cells
     load("local:antmaze-large-diverse")
     load("local:pointmaze-medium-play")     a ball that is pushed
+    load("local:pointmaze-medium-stitch")   the same, sent on short ways only
 
 A walk has a start and a goal of its own: in `diverse` sets any two cells, in `play` sets (and in umaze)
-two of `mazes.PLACES`. Whoever leads it looks up, breadth first, which cell comes next, and sends it to a
+two of `mazes.PLACES`, in `stitch` sets (as in OGBench, Park et al. 2025) any two that are near each other. Whoever leads it looks up, breadth first, which cell comes next, and sends it to a
 jittered place there. Its actions are disturbed. Afterwards all walks are *relabelled*: what counts is
 where they came, by chance, within half a metre of the one goal that is tested.
 
@@ -39,6 +40,8 @@ from ttlib.trajectories import Trajectories
 TRANSITIONS = {"antmaze": 500_000, "pointmaze": 100_000}
 LONGEST = {"antmaze": 1000, "pointmaze": 400}  # steps of a walk
 KINDS = {"umaze": ("",), "medium": ("-play", "-diverse"), "large": ("-play", "-diverse")}
+STITCHED = ("pointmaze-medium-stitch",)
+SHORT = 4  # cells that a walk of a stitch set goes at most
 NOISE = 0.2  # standard deviation of what is added to actions
 SCATTER = 0.25  # how far from the middle of its cell a walk begins, along x and y, in cells
 GIVEN_UP = 200  # steps that an ant lies on its back before its walk ends
@@ -54,7 +57,7 @@ class MazeSet:
     Attributes:
         body: "antmaze" or "pointmaze".
         map: "umaze", "medium" or "large".
-        kind: "", "-play" or "-diverse".
+        kind: "", "-play", "-diverse" or "-stitch".
     """
 
     body: str
@@ -77,12 +80,18 @@ class MazeSet:
     @property
     def cells(self):
         """(K, 2) the cells that are starts and goals."""
-        return self.maze.free if self.kind == "-diverse" else np.array(PLACES[self.map])
+        return self.maze.free if self.kind in ("-diverse", "-stitch") else np.array(PLACES[self.map])
+
+    @property
+    def farthest(self):
+        """How many cells a walk is sent at most."""
+        return SHORT if self.kind == "-stitch" else np.inf
 
 
 def names():
     """The names of the maze sets, without the family `local:`."""
-    return [f"{body}-{name}{kind}" for body in TRANSITIONS for name, kinds in KINDS.items() for kind in kinds]
+    mazes = [f"{name}{kind}" for name, kinds in KINDS.items() for kind in kinds]
+    return [f"{body}-{maze}" for body in TRANSITIONS for maze in mazes] + list(STITCHED)
 
 
 def find(name):
@@ -142,7 +151,7 @@ def walk(wanted, transitions, seed, on_step=None):
     running = {}  # environment -> its walk
 
     def begin(number):
-        start, goal = draw_pair(maze, wanted.cells, rng)
+        start, goal = draw_pair(maze, wanted.cells, rng, wanted.farthest)
         place = maze.center(start) + rng.uniform(-1, 1, size=2) * SCATTER * maze.size
         observation, _ = envs[number].reset(seed=int(rng.integers(2**31)), options={"start": place})
         guide.begin(number, start, goal)
@@ -178,11 +187,17 @@ def walk(wanted, transitions, seed, on_step=None):
     return walks
 
 
-def draw_pair(maze, cells, rng):
-    """A start and another cell as goal, two of `cells` (K, 2); never the tested start with the tested goal."""
+def draw_pair(maze, cells, rng, farthest=np.inf):
+    """A start and another cell as goal, two of `cells` (K, 2); never the tested start with the tested goal.
+
+    Args:
+        farthest: the goal is at most so many cells away, along the corridors.
+    """
     while True:
         start, goal = cells[rng.choice(len(cells), 2, replace=False)]
-        if (tuple(start), tuple(goal)) != (maze.start, maze.goal):
+        if (tuple(start), tuple(goal)) == (maze.start, maze.goal):
+            continue
+        if np.isinf(farthest) or maze.distances(start)[tuple(goal)] <= farthest:
             return start, goal
 
 
