@@ -6,9 +6,10 @@
     load("local:pointmaze-medium-stitch")   the same, sent on short ways only
 
 A walk has a start and a goal of its own: in `diverse` sets any two cells, in `play` sets (and in umaze)
-two of `mazes.PLACES`, in `stitch` sets (as in OGBench, Park et al. 2025) any two that are near each other. Whoever leads it looks up, breadth first, which cell comes next, and sends it to a
-jittered place there. Its actions are disturbed. Afterwards all walks are *relabelled*: what counts is
-where they came, by chance, within half a metre of the one goal that is tested.
+two of `mazes.PLACES`, in `stitch` sets (as in OGBench, Park et al. 2025) any two that are near each
+other. Whoever leads it looks up, breadth first, which cell comes next, and sends it to a jittered place
+there. Its actions are disturbed. Afterwards all walks are *relabelled*: what counts is where they came,
+by chance, within half a metre of the one goal that is tested.
 
 No walk is sent from the tested start to the tested goal, so the task has to be put together from
 pieces of several walks.
