@@ -133,6 +133,8 @@ def test_a_stitch_set_has_short_ways_from_everywhere_and_pays_only_near_the_goal
         assert {tuple(pair[place].tolist()) for pair in pairs} == {tuple(cell) for cell in maze.free.tolist()}
 
     data = maze_walks.collect(wanted, 4000, seed=0, show=False)
+    begun = data.observations[data.bounds[:, 0], 2:]
+    assert 1 < begun.std() < 4, "walks begin on the move, so that some are seen to turn round"
     away = maze.distances(maze.goal)[tuple(maze.cell(data.observations[:, :2]).T)]
     paid = data.rewards_to_go(0.99) > 0
     assert paid[away <= 2].any() and not paid[away > maze_walks.SHORT + 1].any()  # one more for the noise

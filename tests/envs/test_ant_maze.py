@@ -124,6 +124,9 @@ def test_what_makes_no_sense_is_refused_in_a_sentence():
     env = PointMaze()
     with pytest.raises(ValueError, match="call reset"):
         env.step(np.zeros(2))
+    for velocity in ((1.0,), (np.nan, 0)):
+        with pytest.raises(ValueError, match="a velocity is 2 finite numbers"):
+            env.reset(options={"velocity": velocity})
     with pytest.raises(ValueError, match="no option 'cell'"):
         env.reset(options={"cell": (1, 1)})
     with pytest.raises(ValueError, match="the start .* lies in a wall"):
@@ -132,3 +135,16 @@ def test_what_makes_no_sense_is_refused_in_a_sentence():
     for action in (np.zeros(3), np.full(2, np.nan)):
         with pytest.raises(ValueError, match="an action is 2 finite numbers"):
             env.step(action)
+
+
+def test_a_body_can_be_thrown():
+    for name in ("PointMazeUMaze-v0", "AntMazeUMaze-v0"):
+        env = gymnasium.make(name).unwrapped
+        still, _ = env.reset(seed=3)
+        thrown, _ = env.reset(seed=3, options={"velocity": (1.5, -0.5)})
+        first = (len(still) + 1) // 2  # of the velocities; an ant's orientation is four numbers and turns with three
+        np.testing.assert_allclose(thrown[first : first + 2], [1.5, -0.5])
+        np.testing.assert_array_equal(np.delete(thrown, [first, first + 1]), np.delete(still, [first, first + 1]))
+        moved = env.step(np.zeros(env.action_space.shape))[0][:2] - thrown[:2]
+        assert moved[0] > 0.02 and moved[1] < 0
+        env.close()

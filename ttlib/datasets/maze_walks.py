@@ -43,6 +43,9 @@ LONGEST = {"antmaze": 1000, "pointmaze": 400}  # steps of a walk
 KINDS = {"umaze": ("",), "medium": ("-play", "-diverse"), "large": ("-play", "-diverse")}
 STITCHED = ("pointmaze-medium-stitch",)
 SHORT = 4  # cells that a walk of a stitch set goes at most
+# Standard deviation of the velocity with which such a walk begins, m/s, about that of the point on its way. From rest
+# nobody would ever be seen to turn round, and dynamic programming could not know that one can.
+THROWN = 2.5
 NOISE = 0.2  # standard deviation of what is added to actions
 SCATTER = 0.25  # how far from the middle of its cell a walk begins, along x and y, in cells
 GIVEN_UP = 200  # steps that an ant lies on its back before its walk ends
@@ -154,7 +157,10 @@ def walk(wanted, transitions, seed, on_step=None):
     def begin(number):
         start, goal = draw_pair(maze, wanted.cells, rng, wanted.farthest)
         place = maze.center(start) + rng.uniform(-1, 1, size=2) * SCATTER * maze.size
-        observation, _ = envs[number].reset(seed=int(rng.integers(2**31)), options={"start": place})
+        options = {"start": place}
+        if wanted.kind == "-stitch":
+            options["velocity"] = rng.normal(scale=THROWN, size=2)
+        observation, _ = envs[number].reset(seed=int(rng.integers(2**31)), options=options)
         guide.begin(number, start, goal)
         running[number] = {"observations": [observation], "actions": [], "lain": 0}
 

@@ -36,10 +36,12 @@ class MazeTask(BodyEnv):
         maze: "umaze", "medium" or "large".
         goals: "fixed", or "random" for a start and goal in any two free cells.
 
-    `reset(options={"start": (x, y), "goal": (x, y)})` places either or both; what is not placed is drawn.
+    `reset(options={"start": (x, y), "goal": (x, y)})` places either or both; what is not placed is drawn. With
+    "velocity": (x, y), m/s, the body is thrown.
 
     Raises:
-        ValueError: no such maze, goals, option or render mode; a place in a wall; an action of another shape.
+        ValueError: no such maze, goals, option or render mode; a place in a wall; a velocity or an action that is not
+            finite numbers, or of another shape.
     """
 
     metadata: ClassVar[dict] = {"render_modes": []}
@@ -80,8 +82,8 @@ class MazeTask(BodyEnv):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         options = dict(options or {})
-        if unknown := sorted(set(options) - {"start", "goal"}):
-            raise ValueError(f"a maze has no option {unknown[0]!r}; there are 'start' and 'goal'.")
+        if unknown := sorted(set(options) - {"start", "goal", "velocity"}):
+            raise ValueError(f"a maze has no option {unknown[0]!r}; there are 'start', 'goal' and 'velocity'.")
         start_cell, goal_cell = self.maze.start, self.maze.goal
         if self.goals == "random":
             start_cell, goal_cell = self.maze.free[self.np_random.choice(len(self.maze.free), 2, replace=False)]
@@ -93,6 +95,10 @@ class MazeTask(BodyEnv):
         )
         self.body.init_qpos[:2] = start + self.maze.origin
         self.body.reset(seed=int(self.np_random.integers(2**31)))
+        if options.get("velocity") is not None:
+            moving = self.body.data.qvel.copy()
+            moving[:2] = _finite(options["velocity"], 2, "a velocity")
+            self.body.set_state(self.body.data.qpos.copy(), moving)
         return self._observation(), {"goal": self.goal.astype(np.float32)}
 
     def place_goal(self, cell):
@@ -102,10 +108,7 @@ class MazeTask(BodyEnv):
     def step(self, action):
         if self.goal is None:
             raise ValueError("call reset before the first step.")
-        action = np.asarray(action, dtype=float)
-        if action.shape != self.action_space.shape or not np.isfinite(action).all():
-            raise ValueError(f"an action is {self.action_space.shape[0]} finite numbers, not {action.tolist()!r}.")
-        self.simulate(action.clip(-1, 1))
+        self.simulate(_finite(action, self.action_space.shape[0], "an action").clip(-1, 1))
         observation = self._observation()
         reached = bool(np.linalg.norm(observation[:2] - self.goal) <= RADIUS)
         return observation, float(reached), reached, False, {"goal": self.goal.astype(np.float32)}
@@ -169,3 +172,11 @@ class D4RLAntMaze(AntMaze):
             self.np_random.uniform(0, 1, size=2) * self.size / 4 + self.np_random.uniform(0, 1, size=2) * self.size / 8
         )
         return np.maximum(self.maze.center(cell) + drawn, 0)
+
+
+def _finite(numbers, count, what):
+    """`numbers` (count,) as float64; ValueError unless they are so many finite ones."""
+    numbers = np.asarray(numbers, dtype=float)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise ValueError(f"{what} is {count} finite numbers, not {numbers.tolist()!r}.")
+    return numbers
