@@ -20,6 +20,7 @@ TINY = {"tokens": 800, "batch": 4, "microbatch": 0, "bf16": False, "layers": 1, 
 PETS = {"grid": [{"members": 2, "hidden": [8]}, {"members": 3, "hidden": [4]}]}
 PETS |= {"grid_updates": 3, "updates": 4, "clone_updates": 3}
 SETTINGS = {name: {"hopper": TINY | {"transitions": 3}} for name in ("tt", "tt-half")}
+SETTINGS["tt"]["hopper"] |= {"ordered": True, "optimizer": "muon"}
 SETTINGS |= {name: {"hopper": TINY} for name in ("markov", "markov-half")} | {"pets": PETS, "pets-half": PETS}
 EVALUATION = {"seed": 1, "starts": 2, "validation_seed": 2, "validation_starts": 2, "horizon": 3, "context": 2}
 SMALL = CONFIG | {
@@ -71,7 +72,8 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     assert study.main(["gather", json.dumps(small)]) is None
     assert "| local:hopper-expert | PETS | half | recorded |" in capsys.readouterr().out
     record = json.loads((tmp_path / "figures/studies/prediction.json").read_text())
-    assert {claim["id"] for claim in record["claims"]} == {"tt_minus_pets_hopper", "pets_falls_more_hopper", "pets_r2"}
+    names = {"tt_minus_pets_hopper", "pets_falls_more_hopper", "hiding_costs_markov_hopper", "pets_r2"}
+    assert {claim["id"] for claim in record["claims"]} == names
     rows = record["rows"]
     curves = [row for row in rows if row["what"] == "curve"]
     assert len(curves) == 2 + 2 + 3 + 2 + 2 + 1
@@ -119,7 +121,7 @@ def start(**shares):
     return {mode: {"1.0": values, "0.1": values, "oracle": [10.0] * 3} for mode, values in shares.items()}
 
 
-def test_gaps_are_taken_start_by_start_and_claims_from_the_smallest():
+def test_gaps_are_taken_start_by_start_and_claims_from_the_smallest(monkeypatch):
     about = {
         "dataset": "local:hopper-expert",
         "seed": 0,
@@ -136,20 +138,24 @@ def test_gaps_are_taken_start_by_start_and_claims_from_the_smallest():
     ]
     r2 = {"r2": {"state": [0.98, 0.1, 0.93]}, "grid": grid}
     rows = [about | {"method": "tt", "starts": tt}, about | {"method": "pets", "starts": pets} | r2]
+    rows += [about | {"method": "markov", "starts": [start(own=[-1, -2.5, -4]), start(own=[-2, -4.0, -6])]}]
+    rows += [about | {"method": "tt-half", "starts": 2 * [start(own=[-5, -5.0, -5])]}]
+    rows += [about | {"method": "markov-half", "starts": [start(own=[-6, -8.0, -8]), start(own=[-6, -8.0, -9])]}]
+    monkeypatch.setattr(prediction_curves, "FIRST", 2)
     rows = prediction_curves.curves(rows)
-    (gap,) = [row for row in rows if row["what"] == "gap"]
+    gap, *twins = [row for row in rows if row["what"] == "gap"]
     assert gap["mean"] == [-0.5, 1.0, 5.0] and gap["standard_error"] == pytest.approx([0.5, 0.0, 1.0])
     (curve,) = prediction_curves.find(rows, "curve", "local:hopper-expert", method="tt")
     assert curve["mean"] == [8.5, 7.0, 6.5]
     record = Record("prediction", "studies", rows=rows)
-    prediction_curves.FIRST, before = 2, prediction_curves.FIRST
-    try:
-        prediction_curves.claim(record)
-    finally:
-        prediction_curves.FIRST = before
+    prediction_curves.claim(record)
     claims = {claim.id: claim for claim in record.claims}
     assert claims["tt_minus_pets_hopper"].value == 1.0 and "at step 2" in claims["tt_minus_pets_hopper"].note
     assert claims["pets_falls_more_hopper"].value == 7.5 - 2.0
+    assert [twin["overall"]["mean"] for twin in twins] == [0.875, 3.25]
+    assert twins[0]["overall"]["standard_error"] == pytest.approx(0.125)
+    assert claims["hiding_costs_markov_hopper"].value == 2.375
+    assert "loses 0.88 ± 0.12 nats with all" in claims["hiding_costs_markov_hopper"].note
     assert claims["pets_r2"].value == 0.93 and not claims["pets_r2"].passed
     assert "1 of its 3 left out" in claims["pets_r2"].note
     assert "| local:hopper-expert | TT | all | own | 8.5 ± 0.5 | - | - | - |" in prediction_curves.table(rows)

@@ -28,6 +28,7 @@ import torch
 from ttlib import training
 from ttlib.hiding import HiddenWindows
 from ttlib.model import TrajectoryTransformer, load_model, save_model
+from ttlib.ordered import order_bins
 from ttlib.paths import ROOT
 from ttlib.prediction import draw_futures
 from ttlib.provenance import commit, describe_device, how_trained, lock_hash
@@ -102,7 +103,7 @@ def transformer(markov=False, half=False):
 def train_transformer(job, task, chosen, folder, tell):
     """Train what a job asks for, or go on with it; gives model and tokenizer, and writes `model.safetensors`."""
     sizes = {name: chosen.pop(name) for name in ("layers", "heads", "width", "dropout") if name in chosen}
-    transitions, tokenizer = chosen.pop("transitions"), task.tokenizer
+    transitions, tokenizer, ordered = chosen.pop("transitions"), task.tokenizer, chosen.pop("ordered", False)
     if job["device"] != "cpu":
         chosen["microbatch"] = 0  # slices are for a CPU's cache
     settings = training.Settings(**(chosen | {"seed": job["seed"]}))
@@ -113,6 +114,8 @@ def train_transformer(job, task, chosen, folder, tell):
     torch.manual_seed(settings.seed)
     vocabulary = tokenizer.bins.size + task.half
     model = TrajectoryTransformer(tokenizer.layout, vocabulary, transitions, **sizes).to(job["device"])
+    if ordered:
+        order_bins(model)
     curve = training.train(model, windows, settings, folder, lambda row: tell(f"{row['tokens'] / 1e6:.1f} M tokens"))
     about = {
         "dataset": job["dataset"],
@@ -120,6 +123,7 @@ def train_transformer(job, task, chosen, folder, tell):
         "fingerprint": task.trajectories.fingerprint(),
         "tokens": curve[-1]["tokens"],
         "hidden": HIDDEN if task.half else 0.0,
+        "ordered": ordered,
     }
     save_model(
         folder / "model.safetensors", model, tokenizer, about | how_trained("ttlib.studies.prediction", curve, settings)

@@ -35,7 +35,7 @@ def curves(rows):
     """The record's rows from those of the jobs: {"what": "curve", "oracle", "gap" or "training", ...} each.
 
     A curve is the mean over the starts; `mean_other` is the same with the other pseudocount. A gap is a mean of
-    differences start by start, `first` less `second`.
+    differences start by start, `first` less `second`; `overall` is that of each start's mean from step FIRST on.
     """
     found, by_method = [], {(row["dataset"], row["seed"], row["method"]): row for row in rows}
     for row in rows:
@@ -56,7 +56,10 @@ def curves(rows):
                 continue
             gap = log_likelihoods(sides[0], own) - log_likelihoods(sides[1], other)
             names = {"first": [first, own], "second": [second, other]}
-            found.append({"what": "gap", "dataset": dataset, "seed": seed} | names | mean_curve(gap))
+            overall = mean_curve(gap[:, min(FIRST, gap.shape[1]) - 1 :].mean(axis=1, keepdims=True))
+            overall = {name: values[0] for name, values in overall.items()}
+            about = {"what": "gap", "dataset": dataset, "seed": seed}
+            found.append(about | names | mean_curve(gap) | {"overall": overall})
     return found
 
 
@@ -92,6 +95,19 @@ def claim(record):
             ]
             note = f"TT falls by {falls[0]:.1f} nats, PETS by {falls[1]:.1f}"
             record.claim(f"pets_falls_more_{body}", falls[1] - falls[0], "nats", (0.0, None), note=note)
+        twins = [
+            find(record.rows, "gap", dataset, first=["tt" + half, "own"], second=["markov" + half, "own"])
+            for half in ("", "-half")
+        ]
+        if all(twins):
+            all_seen, half_seen = (found[0]["overall"] for found in twins)
+            note = "one transition in view loses " + " and ".join(
+                f"{gap['mean']:.2f} ± {gap['standard_error'] or 0:.2f} nats with {seen} seen"
+                for gap, seen in ((all_seen, "all"), (half_seen, "half"))
+            )
+            record.claim(
+                f"hiding_costs_markov_{body}", half_seen["mean"] - all_seen["mean"], "nats", (0.0, None), note=note
+            )
         for row in find(record.rows, "training", dataset, method="pets"):
             kept = predictable(row)
             least = min(np.array(row["r2"]["state"])[kept].tolist(), default=0.0)
