@@ -81,6 +81,10 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     for curve in curves:
         assert len(curve["mean"]) == len(curve["standard_error"]) == len(curve["mean_other"]) == 3
         assert (np.array(curve["mean"]) <= best["mean"]).all()
+    futures = prediction_curves.find(rows, "future", "local:hopper-expert")
+    assert [(row["method"], row["actions"]) for row in futures] == [("pets", "policy"), ("tt", "own")]
+    assert futures[0]["came"] == futures[1]["came"] and futures[0]["drawn"] != futures[1]["drawn"]
+    assert all(np.shape(row[part]) == (3, 11) for row in futures for part in ("came", "drawn"))
     gaps = prediction_curves.find(rows, "gap", "local:hopper-expert")
     assert len(gaps) == len(prediction_curves.PAIRS)
     (trained,) = prediction_curves.find(rows, "training", "local:hopper-expert", method="pets")
@@ -99,6 +103,7 @@ def test_a_killed_job_goes_on_from_the_starts_it_has_done(small, tmp_path, metho
     assert study.main(["run", json.dumps(job)]) is None
     again = json.loads((folder / "result.json").read_text())
     assert again["row"]["starts"] == whole["row"]["starts"] and len(whole["row"]["starts"]) == 2
+    assert again["row"]["future"] == whole["row"]["future"]
 
 
 def test_another_bodys_settings_do_not_change_a_job(small):

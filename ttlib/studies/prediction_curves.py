@@ -32,7 +32,7 @@ def mean_curve(values):
 
 
 def curves(rows):
-    """The record's rows from those of the jobs: {"what": "curve", "oracle", "gap" or "training", ...} each.
+    """The record's rows from those of the jobs: {"what": "curve", "oracle", "gap", "future" or "training", ...} each.
 
     A curve is the mean over the starts; `mean_other` is the same with the other pseudocount. A gap is a mean of
     differences start by start, `first` less `second`; `overall` is that of each start's mean from step FIRST on.
@@ -44,7 +44,9 @@ def curves(rows):
             values = log_likelihoods(row, actions)
             other = _plain(log_likelihoods(row, actions, "0.1").mean(axis=0))
             found.append({"what": "curve"} | about | {"actions": actions} | mean_curve(values) | {"mean_other": other})
-        rest = {key: value for key, value in row.items() if key not in ("starts", *about)}
+        if "future" in row and row["method"] in ("tt", "pets"):  # those that are drawn as bodies
+            found.append({"what": "future"} | about | row["future"])
+        rest = {key: value for key, value in row.items() if key not in ("starts", "future", *about)}
         found.append({"what": "training"} | about | rest | {"starts": len(row["starts"])})
     for dataset, seed in dict.fromkeys((row["dataset"], row["seed"]) for row in rows):
         one = next(row for row in rows if (row["dataset"], row["seed"]) == (dataset, seed))

@@ -70,7 +70,8 @@ def measure_starts(task, job, folder, tell, draw, modes):
         modes: who chooses the actions, one after the other.
 
     Returns:
-        {"starts": [{mode: what `Task.measure` gives}], "minutes"}.
+        {"starts": [{mode: what `Task.measure` gives}], "minutes", "future": {"actions": the first mode, "came": (H, N)
+        what came after the first start, "drawn": (H, N) the first sample}}.
     """
     asked, path = job["evaluation"], folder / "starts.json"
     done = json.loads(path.read_text()) if path.is_file() else {"starts": [], "seconds": 0.0}
@@ -78,10 +79,14 @@ def measure_starts(task, job, folder, tell, draw, modes):
     for number in range(len(done["starts"]), len(stretches)):
         tell(f"start {number + 1} of {len(stretches)}", now=True)
         began, (reference, mask) = time.monotonic(), stretches[number]
-        done["starts"].append({mode: task.measure(reference, draw(mode, number, reference, mask)) for mode in modes})
+        drawn = {mode: draw(mode, number, reference, mask) for mode in modes}
+        done["starts"].append({mode: task.measure(reference, values) for mode, values in drawn.items()})
+        if number == 0:
+            ways = {"came": reference.future, "drawn": drawn[modes[0]][0]}
+            done["future"] = {"actions": modes[0]} | {name: np.round(way, 4).tolist() for name, way in ways.items()}
         done["seconds"] += time.monotonic() - began
         keep(path, done)
-    return {"starts": done["starts"], "minutes": round(done["seconds"] / 60, 2)}
+    return {key: done[key] for key in ("starts", "future")} | {"minutes": round(done["seconds"] / 60, 2)}
 
 
 def generator_of(job, number, mode):
