@@ -15,6 +15,7 @@ MODULES = {
     "imitation": methods,
     "offline_rl": methods,
     "prediction": prediction,
+    "real_time": methods,
 }
 for study in MODULES:
 

@@ -199,6 +199,11 @@ def _tt(job, trajectories, folder, tell):
     return lambda seed: LikelihoodController(model, tokenizer, **job["settings"]), notes
 
 
+def sized(beam_width, horizon):
+    """The return planner at one size."""
+    return lambda dataset: planner(dataset) | {"beam_width": beam_width, "horizon": horizon}
+
+
 def q_planner(value="q", to_go=0.0):
     """The planner by Q: the return planner's settings, and how plans are scored (`ttlib.q_search.plan_by_q`)."""
     return lambda dataset: planner(dataset) | {"value": value, "to_go": to_go}
@@ -220,8 +225,15 @@ METHODS = {
     "tt-one-action": (imitator(horizon=1, beam_width=1), _tt),
     "tt-algorithm-1": (imitator(horizon=3, tolerance=0.0, actions_only=False), _tt),
 }
+# The return planner at sizes from one glance to the paper's, for the question of what a millisecond buys.
+SIZES = {
+    f"tt-beam-{beam_width}-horizon-{horizon}": (beam_width, horizon)
+    for beam_width in (1, 4, 8, 16, 32, 64, 128)
+    for horizon in (1, 2, 3, 5, 10, 15)
+}
+METHODS |= {name: (sized(*size), _tt) for name, size in SIZES.items()}
 BY_Q = ("tt-q", "tt-v", "tt-last-q", "tt-q-and-to-go")
-BY_RETURN = ("tt-quantile", "tt-uniform", *BY_Q)
+BY_RETURN = ("tt-quantile", "tt-uniform", *BY_Q, *SIZES)
 
 
 def _bins(job):
