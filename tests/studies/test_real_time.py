@@ -2,6 +2,7 @@
 
 import pytest
 
+from ttlib import records
 from ttlib.records import Record
 from ttlib.studies import jobs, methods, real_time
 
@@ -54,3 +55,13 @@ def test_nothing_is_claimed_of_what_was_not_measured(rows):
     record = Record("real_time", "studies", rows=rows)
     real_time.claim(record)
     assert record.claims == []
+
+
+def test_the_record_has_the_rows_and_the_claims(monkeypatch, tmp_path):
+    monkeypatch.setattr(real_time.rollouts, "record", lambda study, config: Record(study, "studies", config, rows=ROWS))
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    path, table = real_time.gather({})
+    written = records.read(path)
+    assert path == tmp_path / "figures/studies/real_time.json" and len(written["rows"]) == len(ROWS)
+    assert [claim["id"] for claim in written["claims"]] == ["gain_of_the_smallest_search", "gain_of_the_largest_search"]
+    assert table == real_time.table(ROWS)
