@@ -60,7 +60,8 @@ RECIPES = {
         activation="relu",
         clip=0.1,
     ),
-    # Many small batches: with an eighth of the gradient steps it needed three times the environment's.
+    # Many small batches. With batches of 512, 5 epochs, a discount of 0.99, a lambda of 0.95 and tanh it took three
+    # times as many steps to a return of 590; those batches with relu, 0.95 and 0.9 did not help.
     "humanoid": Recipe(
         "Humanoid45-v5",
         steps=6_000_000,
