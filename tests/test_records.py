@@ -67,6 +67,14 @@ def test_the_verdict_prints_no_measured_value(capsys):
     )
 
 
+def test_a_claim_without_any_band_is_not_said_to_pass(capsys):
+    record = Record("x")
+    record.claim("reach_rate", 0.5, "fraction", (None, None))
+    record.claim("score", math.nan, "points", (None, None))
+    record.verdict()
+    assert capsys.readouterr().out == "reach_rate in (-∞, ∞): not judged\nscore in (-∞, ∞): FAIL\n"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.9942, "0.994"), (3120.4, "3,120"), (4.2e-5, "4.2e-05"), (0, "0.00"), (12, "12.0"), (None, "not finite")],

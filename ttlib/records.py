@@ -25,7 +25,8 @@ class Claim:
         id: its name in `figures/claims.yaml`, such as "reach_rate".
         value: what was measured; None stands for a value that is not finite.
         unit: "fraction", "ms", "return", "nats" ...
-        band: [low, high], both included; None leaves that side open.
+        band: [low, high], both included; None leaves that side open. With both open nothing is expected, and the
+            claim only reports.
         paper: the paper's figure, a number or a short text; None where it gives none.
         passed: whether the value lies in the band.
         note: how this differs from what the paper measured, where it does.
@@ -177,7 +178,10 @@ def band_text(band):
 
 
 def verdict_text(claim):
-    return "PASS" if _get(claim, "passed") else "FAIL"
+    """PASS or FAIL; a finite value that any band would hold is not said to pass."""
+    if not _get(claim, "passed"):
+        return "FAIL"
+    return "not judged" if tuple(_get(claim, "band")) == (None, None) else "PASS"
 
 
 def claims_table(claims):
