@@ -252,6 +252,13 @@ class Payment(gymnasium.Env):
         return np.array([0, 1], np.float32), float(action), self.steps == 2, False, {}
 
 
+def test_the_rate_rises_and_falls_to_its_floor():
+    falling, kept = (Settings(updates=110, learning_rate=1.0, warmup=10, floor=floor) for floor in (0.2, 1.0))
+    assert falling.rate(0) == pytest.approx(0.1) and falling.rate(10) == 1.0
+    assert falling.rate(60) == pytest.approx(0.6) and falling.rate(110) == pytest.approx(0.2)
+    assert kept.rate(0) == pytest.approx(0.1) and kept.rate(60) == kept.rate(109) == 1.0
+
+
 def test_it_returns_what_it_is_asked_for():
     model = small()
     train(model, bandit(), FAST)

@@ -32,8 +32,10 @@ class Settings:
     Attributes:
         updates: how many.
         batch: stretches of trajectories an update.
-        learning_rate: after the warm-up, for good.
+        learning_rate: after the warm-up.
         warmup: updates over which it rises from 0.
+        floor: share of the learning rate that is left at the last update, after falling along a line; 1, the
+            authors', keeps it. With few updates at a high rate a fall takes the noise out of the weights.
         weight_decay: of AdamW, on all weights.
         clip: largest norm of the gradient.
         hide: share of the stretches whose returns the model is not told; 1 is behaviour cloning.
@@ -47,6 +49,7 @@ class Settings:
     batch: int = 64
     learning_rate: float = 1e-4
     warmup: int = 10_000
+    floor: float = 1.0
     weight_decay: float = 1e-4
     clip: float = 0.25
     hide: float = 0.0
@@ -58,6 +61,12 @@ class Settings:
     def __post_init__(self):
         if self.save_every % self.log_every:
             raise ValueError(f"save_every, {self.save_every}, must be a multiple of log_every, {self.log_every}.")
+
+    def rate(self, step):
+        """The learning rate of update `step`, from 0."""
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        way = max(0, step - self.warmup) / max(self.updates - self.warmup, 1)
+        return self.learning_rate * rise * (1 - (1 - self.floor) * way)
 
 
 class Stretches:
@@ -148,7 +157,7 @@ def train(model, stretches, settings, folder=None, on_log=None):
     sums, began = {}, time.monotonic()
     model.train()
     while step < settings.updates:
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * min(1.0, (step + 1) / max(settings.warmup, 1))
+        optimizer.param_groups[0]["lr"] = settings.rate(step)
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         batch = [part.to(device) for part in stretches.batch(settings.batch, generator)]
         hidden = (torch.rand(settings.batch, generator=generator) < settings.hide).to(device)
@@ -216,14 +225,14 @@ def main():
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("updates", "batch", "learning_rate", "warmup", "hide", "seed"):
+    for name in ("updates", "batch", "learning_rate", "warmup", "floor", "hide", "seed"):
         default = getattr(Settings, name)
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
     for name, default in (("context", 20), ("layers", 3), ("heads", 1), ("width", 128)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16")
     options = parser.parse_args()
-    names = ("updates", "batch", "learning_rate", "warmup", "hide", "seed", "bf16")
+    names = ("updates", "batch", "learning_rate", "warmup", "floor", "hide", "seed", "bf16")
     settings = Settings(**{name: getattr(options, name) for name in names})
     size = {name: getattr(options, name) for name in ("context", "layers", "heads", "width")}
     try:
