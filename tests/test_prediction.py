@@ -12,7 +12,7 @@ from ttlib.baselines.pets import Ensemble
 from ttlib.datasets.policies import Behaviour
 from ttlib.discretize import Bins, fit_uniform
 from ttlib.hiding import HiddenWindows, draw_hidden
-from ttlib.prediction import Reference, draw_futures, log_shares, oracle, references, roll_out_ensemble
+from ttlib.prediction import Reference, draw_futures, log_shares, markovian, oracle, references, roll_out_ensemble
 from ttlib.search import sample
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
 from ttlib.trajectories import Trajectories
@@ -94,6 +94,17 @@ def test_with_positions_for_two_transitions_only_the_last_one_is_in_view():
     assert draw_futures(model, tails, 4, 3, torch.Generator().manual_seed(0)).shape == (3, 4, 2)
     with pytest.raises(ValueError, match="ends with an observation and has at most 6 tokens, not from one of 6"):
         draw_futures(model, torch.cat([tails, tails[:1]]), 4, 3)
+
+
+def test_the_markovian_twin_has_the_same_weights_and_two_transitions():
+    model = random_model(Layout(2, 1, values=False))
+    twin, tokens = markovian(model), random_tokens(model, 3, model.length)
+    assert (model.transitions, twin.transitions) == (6, 2) and not twin.training
+    with torch.inference_mode():
+        whole, seen = model(tokens), twin(tokens[:, : twin.length])
+    torch.testing.assert_close(seen, whole[:, : twin.length])
+    shared = {weight.data_ptr() for weight in model.parameters()} & {weight.data_ptr() for weight in twin.parameters()}
+    assert not shared, "training one would change the other"
 
 
 def test_marginals_of_drawn_futures_are_those_of_the_model():

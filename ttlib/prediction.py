@@ -94,6 +94,18 @@ def references(env_id, behaviour, count, horizon, context, seed):
     )
 
 
+def markovian(model):
+    """A model's twin that has one transition in view, the last, of each that it writes (section 4.1's ablation).
+
+    It has the same weights and positions for two transitions, so that of a sequence of two both say the same. A twin
+    that is trained by itself needs as many tokens as the model did; the same weights tell what the memory is worth.
+    """
+    twin = type(model)(model.layout, **(model.size() | {"transitions": min(2, model.transitions)}))
+    weights = model.state_dict()
+    twin.load_state_dict(weights | {"position": weights["position"][: twin.length]})
+    return twin.to(model.head.device).train(model.training)
+
+
 @torch.inference_mode()
 def draw_futures(model, prompt, horizon, samples, generator=None, actions=None, hide=0.0, keep=None):
     """Draw futures from a Trajectory Transformer.

@@ -106,6 +106,25 @@ def test_a_killed_job_goes_on_from_the_starts_it_has_done(small, tmp_path, metho
     assert again["row"]["future"] == whole["row"]["future"]
 
 
+def test_the_markovian_twin_of_a_shipped_model_is_not_trained(small, tmp_path):
+    trained = jobs.listed(small, study.METHODS)["hopper-expert-tt-0"]
+    assert study.main(["run", json.dumps(trained)]) is None
+    shipped = tmp_path / "data/checkpoints/shipped.safetensors"
+    shipped.parent.mkdir(parents=True)
+    (tmp_path / "build/studies/prediction/hopper-expert-tt-0/model.safetensors").rename(shipped)
+    settings = {"hopper": {"checkpoint": "shipped", "actions": ["own"]}}
+    rows = {}
+    for method in ("tt", "markov"):
+        job = trained | {"method": method, "settings": settings}
+        assert study.main(["run", json.dumps(job)]) is None
+        folder = tmp_path / "build/studies/prediction" / jobs.name_of(job)
+        rows[method] = json.loads((folder / "result.json").read_text())["row"]
+        assert not (folder / "model.safetensors").exists()
+    assert [row["training"]["model"]["transitions"] for row in rows.values()] == [3, 2]
+    assert rows["tt"]["training"]["tokens"] == rows["markov"]["training"]["tokens"] > 0
+    assert rows["tt"]["starts"] != rows["markov"]["starts"]
+
+
 def test_another_bodys_settings_do_not_change_a_job(small):
     job = jobs.listed(small, study.METHODS)["hopper-expert-tt-0"]
     other = job | {"settings": job["settings"] | {"humanoid": {"tokens": 5}}}

@@ -30,7 +30,7 @@ from ttlib.hiding import HiddenWindows
 from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.ordered import order_bins
 from ttlib.paths import ROOT
-from ttlib.prediction import draw_futures
+from ttlib.prediction import draw_futures, markovian
 from ttlib.provenance import commit, describe_device, how_trained, lock_hash
 from ttlib.studies import jobs, prediction_curves
 from ttlib.studies.prediction_pets import ensemble
@@ -63,8 +63,8 @@ def complete(job):
 
 
 def transformer(markov=False, half=False):
-    """A job of a Trajectory Transformer. Its Markovian twin has positions for two transitions, so that it
-    writes each with only the one before it in view."""
+    """A job of a Trajectory Transformer, or of its Markovian twin: that of the shipped model, or one that is trained
+    with windows of two transitions."""
 
     def work(job, folder, tell):
         task, chosen = Task(job, half), dict(job["settings"])
@@ -73,6 +73,7 @@ def transformer(markov=False, half=False):
             model, tokenizer, about = load_model(checkpoint_of(job), job["device"])
             if (about["dataset"], tokenizer.method) != (job["dataset"], task.method):
                 raise ValueError(f"{checkpoint_of(job)} is no model of {job['dataset']} with {task.method} bins.")
+            model = markovian(model) if markov else model
         else:
             transitions = 2 if markov else chosen.pop("transitions")
             model, tokenizer = train_transformer(job, task, chosen | {"transitions": transitions}, folder, tell)
