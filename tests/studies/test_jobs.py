@@ -46,7 +46,7 @@ def test_a_record_that_lacks_jobs_says_which(tmp_path):
     ("change", "sentence"),
     [
         ({"rollout": 3}, "the setting 'rollout'"),
-        ({"methods": ["bc", "bcc"]}, "the method 'bcc' in methods; its methods are bc, tt, iql"),
+        ({"methods": ["bc", "bcc"]}, "the method 'bcc' in methods; its data sets are .*, its methods bc, tt, iql"),
         ({"settings": {"icl": {}}}, "the method 'icl' in settings"),
         ({"only": {"tt": ["local:hoper"]}}, "the data set 'local:hoper' in only"),
     ],

@@ -41,7 +41,10 @@ def listed(config, methods):
         named = values if key == "environments" else sorted({name for some in values.values() for name in some})
         unknown += [f"the data set {name!r} in {key}" for name in named if name not in config["datasets"]]
     if unknown:
-        raise ValueError(f"the study does not know {', '.join(unknown)}; its methods are {', '.join(methods)}.")
+        raise ValueError(
+            f"the study does not know {', '.join(unknown)}; its data sets are {', '.join(config['datasets'])} (a file "
+            f"that changes them must change `only`, too), its methods {', '.join(methods)}."
+        )
     jobs = {}
     for dataset in config["datasets"]:
         for method in config["methods"]:
