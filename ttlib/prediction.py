@@ -97,8 +97,8 @@ def references(env_id, behaviour, count, horizon, context, seed):
 def markovian(model):
     """A model's twin that has one transition in view, the last, of each that it writes (section 4.1's ablation).
 
-    It has the same weights and positions for two transitions, so that of a sequence of two both say the same. A twin
-    that is trained by itself needs as many tokens as the model did; the same weights tell what the memory is worth.
+    It has the same weights and positions for two transitions, so that of a sequence of two both say the same. What
+    it loses is what the memory is worth; a twin that is trained by itself loses by fewer tokens, too.
     """
     twin = type(model)(model.layout, **(model.size() | {"transitions": min(2, model.transitions)}))
     weights = model.state_dict()

@@ -178,7 +178,7 @@ def band_text(band):
 
 
 def verdict_text(claim):
-    """PASS or FAIL; a finite value that any band would hold is not said to pass."""
+    """PASS or FAIL; a finite value without a band is only reported."""
     if not _get(claim, "passed"):
         return "FAIL"
     return "not judged" if tuple(_get(claim, "band")) == (None, None) else "PASS"

@@ -48,7 +48,7 @@ def test_a_record_that_lacks_jobs_says_which(tmp_path):
         ({"rollout": 3}, "the setting 'rollout'"),
         ({"methods": ["bc", "bcc"]}, "the method 'bcc' in methods; its data sets are .*, its methods bc, tt, iql"),
         ({"settings": {"icl": {}}}, "the method 'icl' in settings"),
-        ({"only": {"tt": ["local:hoper"]}}, "the data set 'local:hoper' in only"),
+        ({"only": {"tt": ["local:hoper"]}}, "the data set 'local:hoper' in only; .* must change `only`, too"),
     ],
 )
 def test_a_name_that_means_nothing_is_refused(change, sentence):

@@ -35,7 +35,7 @@ class Settings:
         learning_rate: after the warm-up.
         warmup: updates over which it rises from 0.
         floor: share of the learning rate that is left at the last update, after falling along a line; 1, the
-            authors', keeps it. With few updates at a high rate a fall takes the noise out of the weights.
+            authors', keeps it.
         weight_decay: of AdamW, on all weights.
         clip: largest norm of the gradient.
         hide: share of the stretches whose returns the model is not told; 1 is behaviour cloning.
