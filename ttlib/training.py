@@ -214,6 +214,7 @@ def main():
     for name, default in (("transitions", 10), ("layers", 4), ("heads", 4), ("width", 128), ("bins", 100), ("goal", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--action-weight", type=float, default=5.0, help="of an action token in the loss; others: 1")
     parser.add_argument("--method", default="quantile", help="discretizer: quantile or uniform")
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
@@ -225,6 +226,7 @@ def main():
         microbatch=options.microbatch if options.device == "cpu" else 0,
         learning_rate=options.learning_rate,
         optimizer=options.optimizer,
+        action_weight=options.action_weight,
         seed=options.seed,
         bf16=not options.float32,
     )
