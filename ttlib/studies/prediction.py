@@ -56,8 +56,8 @@ def complete(job):
     path = checkpoint_of(job)
     if path and not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing; train it with `python -m ttlib.training --no-values --dataset {job['dataset']} "
-            f"--out {path}`, or leave `checkpoint` out of studies/{STUDY}.yaml: the study then trains a model itself."
+            f"{path} is missing; restore it with git, or leave `checkpoint` out of studies/{STUDY}.yaml: the study then "
+            "trains a model itself, which lies as model.safetensors in the job's folder and can be put there."
         )
     return job | {"model": hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else None}
 
@@ -71,8 +71,12 @@ def transformer(markov=False, half=False):
         modes = chosen.pop("actions", ["own", "recorded"])
         if checkpoint_of(job):
             model, tokenizer, about = load_model(checkpoint_of(job), job["device"])
-            if (about["dataset"], tokenizer.method) != (job["dataset"], task.method):
-                raise ValueError(f"{checkpoint_of(job)} is no model of {job['dataset']} with {task.method} bins.")
+            hidden = HIDDEN if half else 0.0
+            if (about["dataset"], tokenizer.method, about.get("hidden", 0.0)) != (job["dataset"], task.method, hidden):
+                raise ValueError(
+                    f"{checkpoint_of(job)} is no model of {job['dataset']} with {task.method} bins and a share of "
+                    f"{hidden} hidden."
+                )
             model = markovian(model) if markov else model
         else:
             transitions = 2 if markov else chosen.pop("transitions")
