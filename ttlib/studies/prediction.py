@@ -56,8 +56,8 @@ def complete(job):
     path = checkpoint_of(job)
     if path and not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing; restore it with git, or leave `checkpoint` out of studies/{STUDY}.yaml: the study then "
-            "trains a model itself, which lies as model.safetensors in the job's folder and can be put there."
+            f"{path} is missing; restore it with git, or leave `checkpoint` out of studies/{STUDY}.yaml: the study "
+            "then trains a model itself, which lies as model.safetensors in the job's folder and can be put there."
         )
     return job | {"model": hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else None}
 
