@@ -34,7 +34,7 @@ from ttlib.prediction import draw_futures, markovian
 from ttlib.provenance import commit, describe_device, how_trained, lock_hash
 from ttlib.studies import jobs, prediction_curves
 from ttlib.studies.prediction_pets import ensemble
-from ttlib.studies.prediction_task import HIDDEN, Task, body_of, for_body, generator_of, measure_starts
+from ttlib.studies.prediction_task import Task, body_of, for_body, generator_of, measure_starts
 from ttlib.tokens import TokenWindows
 
 STUDY = "prediction"
@@ -56,8 +56,8 @@ def complete(job):
     path = checkpoint_of(job)
     if path and not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing; restore it with git, or leave `checkpoint` out of studies/{STUDY}.yaml: the study "
-            "then trains a model itself, which lies as model.safetensors in the job's folder and can be put there."
+            f"{path} is missing; restore it with git, or put settings such as tt-half's in place of `checkpoint` in "
+            f"studies/{STUDY}.yaml: the study then trains a model itself, which can be put there."
         )
     return job | {"model": hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else None}
 
@@ -71,15 +71,15 @@ def transformer(markov=False, half=False):
         modes = chosen.pop("actions", ["own", "recorded"])
         if checkpoint_of(job):
             model, tokenizer, about = load_model(checkpoint_of(job), job["device"])
-            hidden = HIDDEN if half else 0.0
-            if (about["dataset"], tokenizer.method, about.get("hidden", 0.0)) != (job["dataset"], task.method, hidden):
+            is_of = about["dataset"], tokenizer.method, about.get("hidden", 0.0)
+            if is_of != (job["dataset"], task.method, task.hide):
                 raise ValueError(
                     f"{checkpoint_of(job)} is no model of {job['dataset']} with {task.method} bins and a share of "
-                    f"{hidden} hidden."
+                    f"{task.hide} hidden."
                 )
             model = markovian(model) if markov else model
         else:
-            transitions = 2 if markov else chosen.pop("transitions")
+            transitions = 2 if markov else chosen.pop("transitions", 10)
             model, tokenizer = train_transformer(job, task, chosen | {"transitions": transitions}, folder, tell)
             about = load_model(folder / "model.safetensors")[2]
         tokenizer.bins = tokenizer.bins.to("cpu")
@@ -94,7 +94,7 @@ def transformer(markov=False, half=False):
                 task.samples,
                 generator_of(job, number, mode),
                 told if mode == "recorded" else None,
-                HIDDEN if half else 0.0,
+                task.hide,
             )
             return tokenizer.bins.decode(tokens, tokenizer.layout.observations)
 
@@ -127,7 +127,7 @@ def train_transformer(job, task, chosen, folder, tell):
         "env_id": task.trajectories.env_id,
         "fingerprint": task.trajectories.fingerprint(),
         "tokens": curve[-1]["tokens"],
-        "hidden": HIDDEN if task.half else 0.0,
+        "hidden": task.hide,
         "ordered": ordered,
     }
     save_model(

@@ -10,7 +10,7 @@ from ttlib.baselines import behaviour_cloning, common, pets
 from ttlib.prediction import roll_out_ensemble
 from ttlib.provenance import how_trained
 from ttlib.studies.jobs import updates_told
-from ttlib.studies.prediction_task import HIDDEN, PSEUDOCOUNTS, Task, generator_of, keep, measure_starts
+from ttlib.studies.prediction_task import PSEUDOCOUNTS, Task, generator_of, keep, measure_starts
 
 
 def ensemble(half=False):
@@ -37,9 +37,7 @@ def ensemble(half=False):
                 start = start if mask is None else np.where(mask[reference.context - 1], np.nan, start)
                 samples = task.samples - task.samples % model.members
                 chance = generator_of(job, number, mode)
-                return roll_out_ensemble(
-                    model, start, task.horizon, samples, actors[mode], chance, HIDDEN if half else 0.0
-                )
+                return roll_out_ensemble(model, start, task.horizon, samples, actors[mode], chance, task.hide)
 
             return draw
 

@@ -44,7 +44,7 @@ class Task:
         self.behaviour = behaviours[0]
         self.method = asked["bins"]
         self.tokenizer = Tokenizer.fit(self.trajectories, method=self.method, values=False)
-        self.half = half
+        self.half, self.hide = half, HIDDEN if half else 0.0
         self.hidden = draw_hidden(self.trajectories.observations.shape, HIDDEN, (job["seed"], 0)) if half else None
 
     def references(self, count, context, seed):
