@@ -45,15 +45,18 @@ def beam_search(model, prompt, steps, beam_width, keep=4, nearness=None, actions
     return beams
 
 
-def plan_by_return(model, tokenizer, prompt, horizon, beam_width, expand, drop_mass, generator, keep=4, top_k=None):
+def plan_by_return(
+    model, tokenizer, prompt, horizon, beam_width, expand, drop_mass, generator, keep=4, top_k=None, nearness=None
+):
     """The return planner for one prompt (T,), every sequence kept whole. Returns sequences and scores, best first."""
     layout, discount = model.layout, tokenizer.discount
     sequences, earned, dead = prompt.repeat(beam_width, 1), torch.zeros(beam_width), [False] * beam_width
     for t in range(horizon):
         sequences, earned = sequences.repeat_interleave(expand, dim=0), earned.repeat_interleave(expand)
-        for _ in range(layout.action):
+        for slot in range(layout.actions.start, layout.actions.stop):
             uniform = torch.rand(len(sequences), generator=generator)
-            token = sample(next_logits(model, sequences, keep), uniform, top_k, drop_mass)
+            near = nearness[slot] if nearness else None
+            token = sample(next_logits(model, sequences, keep), uniform, top_k, drop_mass, near)
             sequences = torch.cat([sequences, token[:, None]], dim=1)
         logits = next_logits(model, sequences, keep)
         earned = earned + discount**t * expectation(logits, tokenizer, layout.reward)

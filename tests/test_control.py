@@ -6,7 +6,7 @@ import torch
 from tests.models import random_model, random_tokenizer
 from ttlib.control import LikelihoodController, ReturnController, evaluate
 from ttlib.model import load_model, save_model
-from ttlib.search import beam_search
+from ttlib.search import beam_search, plan_by_return
 from ttlib.tokens import Layout
 
 
@@ -146,6 +146,22 @@ def test_a_tolerance_lets_actions_near_a_token_count_for_it():
     assert (actions[0.0] != actions[0.5]).any()
 
 
+def test_a_return_planner_with_a_tolerance_leaves_out_what_has_little_near_it():
+    layout = Layout(2, 2)
+    model, tokenizer = random_model(layout), random_tokenizer(layout)
+    observations = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    prompt, actions = tokenizer.bins.encode(observations, slice(0, 2)), {}
+    for tolerance in (0.0, 0.5):
+        nearness = {slot: tokenizer.bins.nearness(slot, tolerance) for slot in (2, 3) if tolerance}
+        generator = torch.Generator().manual_seed(7)
+        best = plan_by_return(model, tokenizer, prompt, 2, 4, nearness=nearness, generator=generator).tokens[:, 0]
+        controller = ReturnController(model, tokenizer, 2, 4, tolerance=tolerance, seed=7)
+        controller.reset(8)
+        actions[tolerance] = controller.act(observations)
+        np.testing.assert_array_equal(actions[tolerance], tokenizer.bins.decode(best[:, :2], slice(2, 4)))
+    assert (actions[0.0] != actions[0.5]).any()
+
+
 def test_what_does_not_fit_is_refused():
     layout = Layout(2, 1)
     model, tokenizer = random_model(layout, transitions=6), random_tokenizer(layout)
@@ -155,6 +171,8 @@ def test_what_does_not_fit_is_refused():
         ReturnController(model, tokenizer, 3, 4, plan_every=4)
     with pytest.raises(ValueError, match="tolerance of -0.1 is below 0"):
         LikelihoodController(model, tokenizer, 3, 4, tolerance=-0.1)
+    with pytest.raises(ValueError, match="tolerance of -0.1 is below 0"):
+        ReturnController(model, tokenizer, 3, 4, tolerance=-0.1)
     with pytest.raises(ValueError, match="without goals"):
         ReturnController(model, tokenizer, 3, 4, goals=np.zeros((1, 2)))
     other = Layout(3, 1)

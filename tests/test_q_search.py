@@ -5,6 +5,7 @@ import torch
 
 from tests import oracle
 from tests.models import random_model, random_tokenizer, random_tokens
+from ttlib.control import nearness_of_actions
 from ttlib.q_search import VALUES, plan_by_q
 from ttlib.search import expectation, likeliest, plan_by_return, sample
 from ttlib.tokens import Layout
@@ -27,7 +28,9 @@ class Critic:
         return (observations @ self.by_observation).cos()
 
 
-def slow_plan(model, tokenizer, critic, prompt, horizon, beam_width, value, to_go, expand, drop_mass, generator, keep):
+def slow_plan(
+    model, tokenizer, critic, prompt, horizon, beam_width, value, to_go, expand, drop_mass, generator, keep, nearness
+):
     """Sequences and scores, best first, of one prompt (T,)."""
     layout, discount = model.layout, tokenizer.discount
     sequences, earned, dead = prompt.repeat(beam_width, 1), torch.zeros(beam_width), [False] * beam_width
@@ -38,10 +41,10 @@ def slow_plan(model, tokenizer, critic, prompt, horizon, beam_width, value, to_g
     for t in range(horizon):
         sequences, earned = sequences.repeat_interleave(expand, dim=0), earned.repeat_interleave(expand)
         seen = tokenizer.bins.decode(sequences[:, -layout.observation :], layout.observations)
-        for _ in range(layout.action):
+        for slot in range(layout.actions.start, layout.actions.stop):
             logits = oracle.next_logits(model, sequences, keep)
             uniform = torch.rand(len(sequences), generator=generator)
-            sequences = append(sequences, sample(logits, uniform, None, drop_mass))
+            sequences = append(sequences, sample(logits, uniform, None, drop_mass, nearness.get(slot)))
         actions = tokenizer.bins.decode(sequences[:, -layout.action :], layout.actions)
         reward, returns = torch.full_like(earned, critic.shift), torch.zeros_like(earned)
         if layout.values:
@@ -89,12 +92,15 @@ def slow_plan(model, tokenizer, critic, prompt, horizon, beam_width, value, to_g
         (Layout(5, 2), 6, 8, 6, 3, 1.0),  # grows past the model's positions
     ],
 )
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_planner_returns_the_slow_ways_tokens(value, layout, transitions, beam_width, horizon, past, to_go, seed):
+@pytest.mark.parametrize(("seed", "tolerance"), [(0, 0.0), (1, 0.0), (1, 0.3)])
+def test_the_planner_returns_the_slow_ways_tokens(
+    value, layout, transitions, beam_width, horizon, past, to_go, seed, tolerance
+):
     model, tokenizer = random_model(layout, seed, transitions=transitions), random_tokenizer(layout, seed=seed)
     prompt = random_tokens(model, 1, layout.length(past) + layout.observation, seed)
     critic = Critic(layout, seed)
     settings = {"value": value, "to_go": to_go, "expand": 2, "drop_mass": 0.6, "keep": 2}
+    settings["nearness"] = nearness_of_actions(tokenizer, tolerance)
     generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
     plan = plan_by_q(model, tokenizer, critic, prompt, horizon, beam_width, generator=generators[0], **settings)
     tokens, scores = slow_plan(

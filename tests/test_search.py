@@ -4,6 +4,8 @@ from torch.nn import functional as F
 
 from tests import oracle
 from tests.models import random_model, random_tokenizer, random_tokens
+from ttlib.control import nearness_of_actions
+from ttlib.discretize import Bins
 from ttlib.search import Beams, beam_search, likeliest, plan_by_return, sample
 from ttlib.tokens import Layout
 
@@ -83,11 +85,12 @@ def test_fewer_sequences_than_beams_leave_the_rest_at_minus_infinity():
         (Layout(2, 1), 4, 8, 9, 2),  # and more than once
     ],
 )
+@pytest.mark.parametrize("tolerance", [0.0, 0.3])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_planner_returns_the_oracles_tokens(layout, transitions, beam_width, horizon, past, seed):
+def test_the_planner_returns_the_oracles_tokens(layout, transitions, beam_width, horizon, past, seed, tolerance):
     model, tokenizer = random_model(layout, seed, transitions=transitions), random_tokenizer(layout, seed=seed)
     prompt = random_tokens(model, 1, layout.length(past) + layout.observation, seed)
-    settings = {"expand": 2, "drop_mass": 0.6, "keep": 2}
+    settings = {"expand": 2, "drop_mass": 0.6, "keep": 2, "nearness": nearness_of_actions(tokenizer, tolerance)}
     plan = plan_by_return(
         model, tokenizer, prompt, horizon, beam_width, generator=torch.Generator().manual_seed(seed), **settings
     )
@@ -144,6 +147,29 @@ def test_dropping_mass_leaves_the_likeliest_bins():
     assert set(sample(logits, uniform, drop_mass=0.25).tolist()) == {1, 2, 3}  # 0.1 < 0.25, 0.1 + 0.2 is not
     assert set(sample(logits, uniform, drop_mass=1.0).tolist()) == {3}
     assert set(sample(logits, uniform, top_k=2).tolist()) == {2, 3}
+
+
+def test_of_unequal_bins_those_go_that_have_the_least_near_them():
+    """A bell over bins that are wide outside: by their own probability two of those are the likeliest."""
+    edges = torch.tensor([[-3.0, -1.2, -0.4, -0.2, 0.0, 0.2, 0.4, 1.2, 3.0]])
+    cumulative = torch.distributions.Normal(0.0, 1.0).cdf(edges[0])
+    logits = torch.cat([cumulative.diff().log(), torch.tensor([9.0])]).expand(10_000, 9)
+    uniform = torch.linspace(0, 1, 10_001)[:-1]
+    by_themselves = sample(logits, uniform, drop_mass=0.7)
+    near = sample(logits, uniform, drop_mass=0.7, nearness=Bins(edges).nearness(0, 0.4))
+    assert set(by_themselves.tolist()) == {1, 6}  # a quarter each, from 0.4 to 1.2 away from the middle
+    assert set(near.tolist()) == {2, 3, 4, 5}  # the middle
+    shares = torch.bincount(near, minlength=8)[2:6] / 10_000
+    torch.testing.assert_close(shares, cumulative.diff()[2:6] / cumulative.diff()[2:6].sum(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+@pytest.mark.parametrize("drop_mass", [None, 0.4, 1.0])
+def test_a_nearness_of_bins_to_themselves_alone_changes_nothing(top_k, drop_mass):
+    logits = torch.randn(500, 9, generator=torch.Generator().manual_seed(0))
+    uniform = torch.rand(500, generator=torch.Generator().manual_seed(1))
+    tokens = sample(logits, uniform, top_k, drop_mass)
+    assert torch.equal(tokens, sample(logits, uniform, top_k, drop_mass, nearness=torch.eye(8)))
 
 
 def test_the_stop_token_is_never_proposed():

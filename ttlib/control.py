@@ -116,12 +116,7 @@ class LikelihoodController(Controller):
 
     def __init__(self, *args, tolerance=0.0, actions_only=False, **kwargs):
         super().__init__(*args, **kwargs)
-        self.actions_only = actions_only
-        if tolerance < 0:
-            raise ValueError(f"a tolerance of {tolerance} is below 0.")
-        actions, bins = self.tokenizer.layout.actions, self.tokenizer.bins
-        slots = range(actions.start, actions.stop) if tolerance else ()
-        self.nearness = {slot: bins.nearness(slot, tolerance) for slot in slots}
+        self.actions_only, self.nearness = actions_only, nearness_of_actions(self.tokenizer, tolerance)
 
     def search(self, prompt):
         steps = self.horizon * self.tokenizer.layout.transition - self.tokenizer.layout.observation
@@ -144,12 +139,18 @@ class ReturnController(Controller):
 
     Args (beside `Controller`'s):
         expand, top_k, drop_mass: see `ttlib.search.plan_by_return`.
+        tolerance: how far apart two actions are that count as nearly the same where the unlikely ones are left out;
+            see `nearness` of `ttlib.search.sample`. 0: a token counts as likely as it is itself.
         seed: of the sampled actions.
+
+    Raises:
+        ValueError: a tolerance below 0.
     """
 
-    def __init__(self, *args, expand=2, top_k=None, drop_mass=0.6, seed=0, **kwargs):
+    def __init__(self, *args, expand=2, top_k=None, drop_mass=0.6, tolerance=0.0, seed=0, **kwargs):
         super().__init__(*args, **kwargs)
         self.settings, self.seed = {"expand": expand, "top_k": top_k, "drop_mass": drop_mass}, seed
+        self.settings["nearness"] = nearness_of_actions(self.tokenizer, tolerance)
 
     def reset(self, episodes):
         super().reset(episodes)
@@ -199,6 +200,19 @@ class QController(ReturnController):
             generator=self.generator,
             **self.settings,
         )
+
+
+def nearness_of_actions(tokenizer, tolerance):
+    """{slot: (V, V)} `Bins.nearness` of every action slot; empty for a tolerance of 0.
+
+    Raises:
+        ValueError: a tolerance below 0.
+    """
+    if tolerance < 0:
+        raise ValueError(f"a tolerance of {tolerance} is below 0.")
+    actions = tokenizer.layout.actions
+    slots = range(actions.start, actions.stop) if tolerance else ()
+    return {slot: tokenizer.bins.nearness(slot, tolerance) for slot in slots}
 
 
 @dataclass

@@ -31,6 +31,7 @@ def plan_by_q(
     keep=4,
     generator=None,
     context=None,
+    nearness=None,
 ):
     """Beam search by predicted rewards and a critic's values.
 
@@ -71,9 +72,9 @@ def plan_by_q(
     if (prompt.shape[1] - layout.goal) % layout.transition != layout.observation:
         raise ValueError("a prompt for planning by Q ends with an observation.")
     judge = Judge(tokenizer, critic, value, to_go)
-    choose = {"expand": expand, "top_k": top_k, "drop_mass": drop_mass, "generator": generator}
+    choose = {"top_k": top_k, "drop_mass": drop_mass, "nearness": nearness, "generator": generator}
     plan = _observe_all if value == "v" else _observe_chosen
-    tokens, scores = plan(model, prompt, horizon, beam_width, judge, keep, context, **choose)
+    tokens, scores = plan(model, prompt, horizon, beam_width, judge, keep, context, expand, **choose)
     scores = scores.view(len(prompt), beam_width)
     order = scores.argsort(descending=True)
     tokens = tokens[:, prompt.shape[1] :].view(len(prompt), beam_width, -1)
@@ -112,7 +113,7 @@ class Judge:
         return score + self.to_go * discount ** (t + 1) * returns
 
 
-def _observe_chosen(model, prompt, horizon, beam_width, judge, keep, context, expand, top_k, drop_mass, generator):
+def _observe_chosen(model, prompt, horizon, beam_width, judge, keep, context, expand, **choose):
     """Tokens (rows, L), context included, and scores (rows,): what is chosen is chosen by its actions.
 
     As in `search.plan_by_return`, next observations are written for the beams that survive only.
@@ -127,8 +128,7 @@ def _observe_chosen(model, prompt, horizon, beam_width, judge, keep, context, ex
         segments, contexts = [beams.shared, beams.own, children], beams.contexts(continuations)
         logits, written = beams.logits.repeat_interleave(expand, dim=0), []
         for step in range(layout.action):
-            uniform = torch.rand(continuations, generator=generator, device=device)
-            written.append(sample(logits, uniform, top_k, drop_mass))
+            written.append(_sampled(logits, layout.actions.start + step, **choose))
             logits = decode_one_token(model, written[-1], beams.position + step, segments, contexts)
         actions, reward, returns = torch.stack(written, dim=1), judge.critic.shift, 0.0
         if layout.values:
@@ -156,7 +156,7 @@ def _observe_chosen(model, prompt, horizon, beam_width, judge, keep, context, ex
     return beams.tokens, scores
 
 
-def _observe_all(model, prompt, horizon, beam_width, judge, keep, context, expand, top_k, drop_mass, generator):
+def _observe_all(model, prompt, horizon, beam_width, judge, keep, context, expand, **choose):
     """The same, but all children write their next observation before the choice, each as a beam of its own."""
     layout, discount, device = model.layout, judge.tokenizer.discount, prompt.device
     episodes, rows = len(prompt), len(prompt) * beam_width * expand
@@ -164,8 +164,8 @@ def _observe_all(model, prompt, horizon, beam_width, judge, keep, context, expan
     earned, dead = torch.zeros(rows, device=device), torch.zeros(rows, dtype=torch.bool, device=device)
     for t in range(horizon):
         start, reward, returns = beams.written, judge.critic.shift, 0.0
-        for _ in range(layout.action):
-            beams.append(sample(beams.logits, torch.rand(rows, generator=generator, device=device), top_k, drop_mass))
+        for slot in range(layout.actions.start, layout.actions.stop):
+            beams.append(_sampled(beams.logits, slot, **choose))
         if layout.values:
             reward = judge.rewards(beams.logits)
             beams.append(likeliest(beams.logits))
@@ -188,3 +188,9 @@ def _observe_all(model, prompt, horizon, beam_width, judge, keep, context, expan
             beams.reorder(parents)
             beams.logits = beams.logits[parents]
     return beams.tokens[chosen], scores[chosen]
+
+
+def _sampled(logits, slot, top_k, drop_mass, nearness, generator):
+    """(rows,) tokens for an action slot, drawn from logits (rows, V + 1)."""
+    uniform = torch.rand(len(logits), generator=generator, device=logits.device)
+    return sample(logits, uniform, top_k, drop_mass, (nearness or {}).get(slot))

@@ -162,6 +162,7 @@ def plan_by_return(
     keep=4,
     generator=None,
     context=None,
+    nearness=None,
 ):
     """Beam search by predicted return (section 3, offline reinforcement learning).
 
@@ -175,6 +176,7 @@ def plan_by_return(
         prompt: (E, T) int64, past transitions and the current observation.
         horizon: transitions to plan.
         top_k, drop_mass: which action tokens may be sampled, see `sample`.
+        nearness: {slot: (V, V)}, of action slots, see `sample`.
         keep: whole transitions that a beam goes on from when the model's positions are used up.
         generator: `torch.Generator` on the prompt's device.
         context: (E, width) or None, see `TrajectoryTransformer.forward`.
@@ -205,7 +207,8 @@ def plan_by_return(
         logits, written = beams.logits.repeat_interleave(expand, dim=0), []
         for step in range(layout.action):
             uniform = torch.rand(continuations, generator=generator, device=prompt.device)
-            written.append(sample(logits, uniform, top_k, drop_mass))
+            near = (nearness or {}).get(layout.actions.start + step)
+            written.append(sample(logits, uniform, top_k, drop_mass, near))
             logits = decode_one_token(model, written[-1], beams.position + step, segments, contexts)
         reward = expectation(logits, tokenizer, layout.reward)
         written.append(likeliest(logits))
@@ -258,7 +261,7 @@ def survivors(scores, count):
     return (rows.gather(1, order) + first).flatten()
 
 
-def sample(logits, uniform, top_k=None, drop_mass=None):
+def sample(logits, uniform, top_k=None, drop_mass=None, nearness=None):
     """Sample a bin a row, never the stop token.
 
     Args:
@@ -266,16 +269,21 @@ def sample(logits, uniform, top_k=None, drop_mass=None):
         uniform: (rows,) random numbers in [0, 1).
         top_k: only the k likeliest bins, or None for all.
         drop_mass: leave out the unlikeliest bins that together have less than this probability, or None.
+        nearness: (V, V), see `Bins.nearness`. Which bins are the unlikeliest is then a matter of the probability near
+            them, sum_i P(i) nearness_ij; those that stay are drawn by P(j) all the same. Without it, by P(j): of bins
+            of unequal width the narrow ones, which hold little each, go first, and with quantiles that is the middle.
 
     Returns:
         (rows,) int64.
     """
     probabilities = F.softmax(logits[:, :-1], dim=-1)
+    rank = probabilities if nearness is None else probabilities @ nearness
     if top_k is not None:
-        least = probabilities.topk(min(top_k, probabilities.shape[1])).values[:, -1:]
-        probabilities = probabilities * (probabilities >= least)
+        least = rank.topk(min(top_k, rank.shape[1])).values[:, -1:]
+        probabilities = probabilities * (rank >= least)
     if drop_mass is not None:
-        rising, bins = probabilities.sort(dim=-1)
+        bins = rank.argsort(dim=-1)
+        rising = probabilities.gather(1, bins)
         dropped = rising.cumsum(dim=-1) < drop_mass * rising.sum(dim=-1, keepdim=True)
         dropped[:, -1] = False
         probabilities = probabilities.scatter(1, bins, rising.masked_fill(dropped, 0.0))

@@ -112,7 +112,10 @@ def _dt(job, trajectories, folder, tell):
 
 
 def planner(dataset):
-    """The reference code's planner for a data set (its configuration file), with the paper's context."""
+    """The reference code's planner for a data set (its configuration file), with the paper's context.
+
+    A tolerance above 0 is ours, see `ReturnController`.
+    """
     horizon, beam_width, top_k = 15, 128, None
     body, kind = _body(dataset), _found("medium-expert|medium-replay|medium|expert", dataset)
     if body == "halfcheetah":
@@ -125,7 +128,7 @@ def planner(dataset):
         horizon = 5
     drop_mass = 0.6 if top_k is None else None
     chosen = {"horizon": horizon, "beam_width": beam_width, "top_k": top_k, "drop_mass": drop_mass}
-    return chosen | {"expand": 2, "context": 5, "plan_every": 1}
+    return chosen | {"expand": 2, "context": 5, "plan_every": 1, "tolerance": 0.0}
 
 
 def checkpoint_of(job, root=None):
