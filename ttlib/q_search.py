@@ -10,7 +10,7 @@ IQL's two critics, evaluated on the values that tokens stand for.
 import torch
 
 from ttlib.model import Segment, decode_one_token
-from ttlib.search import Beams, Plan, check_prompt, expectation, likeliest, repeats_a_sibling, sample, survivors
+from ttlib.search import Beams, Plan, check_prompt, expectation, likeliest, repeats_a_sibling, sample_action, survivors
 
 VALUES = ("q", "v", "last q")
 
@@ -128,7 +128,7 @@ def _observe_chosen(model, prompt, horizon, beam_width, judge, keep, context, ex
         segments, contexts = [beams.shared, beams.own, children], beams.contexts(continuations)
         logits, written = beams.logits.repeat_interleave(expand, dim=0), []
         for step in range(layout.action):
-            written.append(_sampled(logits, layout.actions.start + step, **choose))
+            written.append(sample_action(logits, layout.actions.start + step, **choose))
             logits = decode_one_token(model, written[-1], beams.position + step, segments, contexts)
         actions, reward, returns = torch.stack(written, dim=1), judge.critic.shift, 0.0
         if layout.values:
@@ -165,7 +165,7 @@ def _observe_all(model, prompt, horizon, beam_width, judge, keep, context, expan
     for t in range(horizon):
         start, reward, returns = beams.written, judge.critic.shift, 0.0
         for slot in range(layout.actions.start, layout.actions.stop):
-            beams.append(_sampled(beams.logits, slot, **choose))
+            beams.append(sample_action(beams.logits, slot, **choose))
         if layout.values:
             reward = judge.rewards(beams.logits)
             beams.append(likeliest(beams.logits))
@@ -188,9 +188,3 @@ def _observe_all(model, prompt, horizon, beam_width, judge, keep, context, expan
             beams.reorder(parents)
             beams.logits = beams.logits[parents]
     return beams.tokens[chosen], scores[chosen]
-
-
-def _sampled(logits, slot, top_k, drop_mass, nearness, generator):
-    """(rows,) tokens for an action slot, drawn from logits (rows, V + 1)."""
-    uniform = torch.rand(len(logits), generator=generator, device=logits.device)
-    return sample(logits, uniform, top_k, drop_mass, (nearness or {}).get(slot))

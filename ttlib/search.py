@@ -206,9 +206,8 @@ def plan_by_return(
         segments, contexts = [beams.shared, beams.own, children], beams.contexts(continuations)
         logits, written = beams.logits.repeat_interleave(expand, dim=0), []
         for step in range(layout.action):
-            uniform = torch.rand(continuations, generator=generator, device=prompt.device)
-            near = (nearness or {}).get(layout.actions.start + step)
-            written.append(sample(logits, uniform, top_k, drop_mass, near))
+            slot = layout.actions.start + step
+            written.append(sample_action(logits, slot, top_k, drop_mass, nearness, generator))
             logits = decode_one_token(model, written[-1], beams.position + step, segments, contexts)
         reward = expectation(logits, tokenizer, layout.reward)
         written.append(likeliest(logits))
@@ -290,6 +289,12 @@ def sample(logits, uniform, top_k=None, drop_mass=None, nearness=None):
     # A cumulative sum and a comparison: several times faster than torch.multinomial at this size.
     cumulative = probabilities.cumsum(dim=-1)
     return (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(dim=-1).clamp(max=logits.shape[1] - 2)
+
+
+def sample_action(logits, slot, top_k, drop_mass, nearness, generator):
+    """(rows,) tokens for an action slot, drawn from logits (rows, V + 1) by `sample`; nearness is {slot: (V, V)}."""
+    uniform = torch.rand(len(logits), generator=generator, device=logits.device)
+    return sample(logits, uniform, top_k, drop_mass, (nearness or {}).get(slot))
 
 
 def likeliest(logits):

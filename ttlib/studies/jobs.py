@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from ttlib.checkpoints import written_atomically
+from ttlib.datasets.behaviours import RECIPES
 from ttlib.paths import ROOT
 
 KEYS = {"datasets", "methods", "seeds", "seeds_of", "only", "environments", "evaluation", "settings", "device"}
@@ -72,6 +73,11 @@ def slug(dataset):
 def name_of(job):
     """Such as "hopper-medium-iql-0"."""
     return f"{slug(job['dataset'])}-{job['method']}-{job['seed']}"
+
+
+def for_body(values, body):
+    """A dict in which what stands under the name of a body, for this body only, is over what stands there for all."""
+    return {name: value for name, value in values.items() if name not in RECIPES} | values.get(body, {})
 
 
 def folder_of(study, root=None):

@@ -18,17 +18,18 @@ from ttlib.studies import jobs
 
 
 def settings_of(job):
-    """All settings of a job's method: what `studies/<study>.yaml` changes, over the defaults.
+    """All settings of a job's method: what `studies/<study>.yaml` changes, for its body or for all, over the defaults.
 
     Raises:
         ValueError: a name that the method does not have.
     """
     defaults = METHODS[job["method"]][0](job["dataset"])
     defaults.pop("seed", None)  # the job's
-    unknown = sorted(job["settings"].keys() - defaults.keys())
+    changed = jobs.for_body(job["settings"], _body(job["dataset"]))
+    unknown = sorted(changed.keys() - defaults.keys())
     if unknown:
         raise ValueError(f"{job['method']} has no setting {', '.join(unknown)}; it has {', '.join(defaults)}.")
-    return defaults | job["settings"]
+    return defaults | changed
 
 
 def _bc_settings(dataset):

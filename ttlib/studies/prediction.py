@@ -34,7 +34,7 @@ from ttlib.prediction import draw_futures, markovian
 from ttlib.provenance import commit, describe_device, how_trained, lock_hash
 from ttlib.studies import jobs, prediction_curves
 from ttlib.studies.prediction_pets import ensemble
-from ttlib.studies.prediction_task import Task, body_of, for_body, generator_of, measure_starts
+from ttlib.studies.prediction_task import Task, body_of, generator_of, measure_starts
 from ttlib.tokens import TokenWindows
 
 STUDY = "prediction"
@@ -52,7 +52,7 @@ def complete(job):
     Raises:
         FileNotFoundError: the model is missing.
     """
-    job = job | {key: for_body(job[key], body_of(job)) for key in ("settings", "evaluation")}
+    job = job | {key: jobs.for_body(job[key], body_of(job)) for key in ("settings", "evaluation")}
     path = checkpoint_of(job)
     if path and not path.is_file():
         raise FileNotFoundError(

@@ -8,7 +8,6 @@ import torch
 
 from ttlib.checkpoints import written_atomically
 from ttlib.datasets import load
-from ttlib.datasets.behaviours import RECIPES
 from ttlib.datasets.local import acting, find
 from ttlib.hiding import draw_hidden
 from ttlib.prediction import log_shares, oracle, references
@@ -21,11 +20,6 @@ PSEUDOCOUNTS = (1.0, 0.1)  # the first is the study's; the second shows whether 
 def body_of(job):
     """Such as "hopper" for local:hopper-expert."""
     return find(job["dataset"].removeprefix("local:")).body
-
-
-def for_body(values, body):
-    """A dict in which what stands under the name of a body, for this body only, is over what stands there for all."""
-    return {name: value for name, value in values.items() if name not in RECIPES} | values.get(body, {})
 
 
 class Task:
