@@ -12,7 +12,16 @@ from ttlib.baselines.pets import Ensemble
 from ttlib.datasets.policies import Behaviour
 from ttlib.discretize import Bins, fit_uniform
 from ttlib.hiding import HiddenWindows, draw_hidden
-from ttlib.prediction import Reference, draw_futures, log_shares, markovian, oracle, references, roll_out_ensemble
+from ttlib.prediction import (
+    Reference,
+    draw_futures,
+    log_shares,
+    markovian,
+    oracle,
+    references,
+    roll_out_ensemble,
+    roll_out_simulator,
+)
 from ttlib.search import sample
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
 from ttlib.trajectories import Trajectories
@@ -147,6 +156,37 @@ def test_an_ensembles_futures_follow_one_network_each():
     assert hidden[0].all(axis=0).tolist() == [False, True] and 0.4 < hidden[1].mean() < 0.6
     with pytest.raises(ValueError, match="7 futures cannot be shared evenly by 3 networks"):
         roll_out_ensemble(ensemble, np.zeros(2), 4, 7, act)
+
+
+@pytest.mark.parametrize(("env_id", "numbers", "torques"), [("Hopper-v5", 11, 3), ("Humanoid45-v5", 45, 17)])
+def test_the_simulator_draws_what_came_and_words_blur_it(env_id, numbers, torques):
+    weights = [(torch.randn(torques, numbers, generator=torch.Generator().manual_seed(0)) * 0.1, torch.zeros(torques))]
+    sure = Behaviour(weights, torch.zeros(numbers), torch.ones(numbers), torch.full((torques,), -torch.inf))
+    (came,) = references(env_id, sure, 1, horizon=6, context=2, seed=5)
+    start, rng = came.observations[1], np.random.default_rng(0)
+    drawn = roll_out_simulator(env_id, sure, start, 6, 2, rng)
+    np.testing.assert_allclose(drawn[0], came.future, atol=0.02)
+    np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-3)  # its solver starts from where it was
+    seen = []
+
+    class Watched:
+        def act(self, observations, rng):
+            seen.append(observations.copy())
+            return sure.act(observations, rng)
+
+    errors = []
+    for count in (20, 20_000):
+        bins = Bins(torch.linspace(-20, 20, count + 1).expand(numbers + torques, -1))
+        seen.clear()
+        blurred = roll_out_simulator(env_id, Watched(), start, 2, 30, rng, bins)
+        for known, near in zip((start[None], blurred[:, 0]), seen, strict=True):
+            tokens, other = (bins.encode(values, slice(0, numbers)) for values in (known, near))
+            assert (tokens - other).abs().max() <= (count > 20)  # a bin of two thousandths may be left by rounding
+            assert len(np.unique(near[:, 0])) == 30
+        errors.append(np.abs(blurred[:, 0] - drawn[0, 0]).mean())
+    assert errors[1] < errors[0] / 20
+    with pytest.raises(ValueError, match="Ant-v5's observations are not its positions and velocities"):
+        roll_out_simulator("Ant-v5", sure, np.zeros(105), 2, 1, rng)
 
 
 def recorded(length=9):

@@ -12,6 +12,7 @@ any error could get, the discrete oracle of appendix B; differences between meth
 
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -177,6 +178,56 @@ def roll_out_ensemble(ensemble, observation, horizon, samples, act, generator=No
             unseen = torch.rand(now.shape, generator=generator, device=device) < hide
             now = now.masked_fill(unseen, torch.nan)
     return drawn
+
+
+def roll_out_simulator(env_id, behaviour, observation, horizon, samples, rng, bins=None):
+    """Draw futures from the simulator itself and the policy that acted: what a prediction without any error is like.
+
+    With `bins`, what one is like whose memory is one step of words: before each step the state, and the action, are
+    put somewhere in their bins. What is lost by that is lost to every model of these words that has no longer memory.
+
+    Args:
+        env_id: an environment of MuJoCo whose observation is the positions, but for the first few (where on the ground
+            the body is), and all velocities.
+        behaviour: has `act`, see `ttlib.datasets.rollouts.rollout`.
+        observation: (N,) the start.
+        rng: `numpy.random.Generator`.
+        bins: `Bins` of N + M rows, or None.
+
+    Returns:
+        (samples, horizon, N) float32, before they are put in bins.
+
+    Raises:
+        ValueError: the environment has not the positions and velocities that the observation has.
+    """
+    env = gymnasium.make(env_id, max_episode_steps=-1, disable_env_checker=True)
+    env.reset(seed=0)
+    body = env.unwrapped.data
+    velocities, unseen = len(body.qvel), len(body.qpos) + len(body.qvel) - len(observation)
+    if not 0 <= unseen <= 3:
+        raise ValueError(f"{env_id}'s observations are not its positions and velocities; it cannot start from one.")
+    seen = slice(0, len(observation))
+    now = np.repeat(np.asarray(observation, dtype=np.float32)[None], samples, axis=0)
+    drawn = np.empty((samples, horizon, len(observation)), dtype=np.float32)
+    for step in range(horizon):
+        now = now if bins is None else _somewhere_near(now, bins, seen, rng)
+        actions = behaviour.act(now, rng)
+        if bins is not None:
+            actions = _somewhere_near(actions, bins, slice(len(observation), None), rng)
+        for row, (state, action) in enumerate(zip(now.astype(float), actions, strict=True)):
+            env.unwrapped.set_state(np.concatenate([np.zeros(unseen), state[:-velocities]]), state[-velocities:])
+            drawn[row, step] = env.step(action)[0]
+        now = drawn[:, step]
+    env.close()
+    return drawn
+
+
+def _somewhere_near(values, bins, dims, rng):
+    """Numbers drawn evenly from the bins of values (rows, D), float32."""
+    tokens, edges = bins.encode(values, dims).numpy(), bins.edges[dims].numpy()
+    places = np.arange(len(edges))
+    low, high = edges[places, tokens], edges[places, tokens + 1]
+    return (low + (high - low) * rng.random(values.shape)).astype(np.float32)
 
 
 def log_shares(drawn, came, bins, pseudocount=1.0):

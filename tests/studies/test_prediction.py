@@ -9,6 +9,7 @@ import yaml
 
 from ttlib import records
 from ttlib.datasets.policies import Behaviour
+from ttlib.model import load_model
 from ttlib.paths import ROOT
 from ttlib.records import Record
 from ttlib.studies import jobs, prediction_curves, prediction_task
@@ -26,7 +27,7 @@ SETTINGS |= {name: {"hopper": TINY} for name in ("markov", "markov-half")} | {"p
 EVALUATION = {"seed": 1, "starts": 2, "validation_seed": 2, "validation_starts": 2, "horizon": 3, "context": 2}
 SMALL = CONFIG | {
     "datasets": ["local:hopper-expert"],
-    "settings": SETTINGS,
+    "settings": SETTINGS | {"simulator": {"hopper": {"words": [100, 200]}}},
     "evaluation": EVALUATION | {"samples": 13, "hopper": {"bins": "quantile"}},
 }
 
@@ -64,12 +65,13 @@ def small(monkeypatch, tmp_path):
 
 def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     listed = jobs.listed(small, study.METHODS)
-    assert len(listed) == len(study.METHODS) == 6
+    assert len(listed) == len(study.METHODS) == 7
     for name, job in listed.items():
         if name == "hopper-expert-markov-half-0":
             assert "is missing; run `make study NAME=prediction`" in study.main(["gather", json.dumps(small)])
         assert study.main(["run", json.dumps(job)]) is None, capsys.readouterr().err
-        assert (tmp_path / "build/studies/prediction" / name / "model.safetensors").is_file()
+        model = tmp_path / "build/studies/prediction" / name / "model.safetensors"
+        assert model.is_file() == ("simulator" not in name)
     assert study.main(["gather", json.dumps(small)]) is None
     assert "| local:hopper-expert | PETS | half | recorded |" in capsys.readouterr().out
     record = json.loads((tmp_path / "figures/studies/prediction.json").read_text())
@@ -77,7 +79,7 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     assert {claim["id"] for claim in record["claims"]} == names
     rows = record["rows"]
     curves = [row for row in rows if row["what"] == "curve"]
-    assert len(curves) == 2 + 2 + 3 + 2 + 2 + 1
+    assert len(curves) == 2 + 2 + 3 + 2 + 2 + 1 + 3
     (best,) = prediction_curves.find(rows, "oracle", "local:hopper-expert")
     for curve in curves:
         assert len(curve["mean"]) == len(curve["standard_error"]) == len(curve["mean_other"]) == 3
@@ -87,13 +89,27 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     assert futures[0]["came"] == futures[1]["came"] and futures[0]["drawn"] != futures[1]["drawn"]
     assert all(np.shape(row[part]) == (3, 11) for row in futures for part in ("came", "drawn"))
     gaps = prediction_curves.find(rows, "gap", "local:hopper-expert")
-    assert len(gaps) == len(prediction_curves.PAIRS)
+    assert len(gaps) == len(prediction_curves.PAIRS) - 1  # there are no 400 words
     (trained,) = prediction_curves.find(rows, "training", "local:hopper-expert", method="pets")
     assert len(trained["grid"]) == 2 and len(trained["r2"]["state"]) == len(trained["r2"]["change"]) == 11
     assert trained["training"]["settings"]["updates"] == 4
 
 
-@pytest.mark.parametrize("method", ["tt-half", "pets"])
+def test_words_can_be_finer_than_the_histogram(small, tmp_path):
+    job = jobs.listed(small, study.METHODS)["hopper-expert-tt-half-0"]
+    finer = {"hopper": job["settings"]["hopper"] | {"words": 150, "dropout": 0.0}}
+    assert study.main(["run", json.dumps(job | {"settings": finer})]) is None
+    assert study.main(["run", json.dumps(jobs.listed(small, study.METHODS)["hopper-expert-simulator-0"])]) is None
+    folder = tmp_path / "build/studies/prediction"
+    model, tokenizer, _ = load_model(folder / "hopper-expert-tt-half-0/model.safetensors")
+    assert (model.vocabulary, tokenizer.bins.size) == (151, 150)  # one more is for what is hidden
+    words, world = (
+        json.loads((folder / f"hopper-expert-{name}-0.json").read_text()) for name in ("tt-half", "simulator")
+    )
+    assert words["row"]["starts"][0]["own"]["oracle"] == world["row"]["starts"][0]["policy"]["oracle"]
+
+
+@pytest.mark.parametrize("method", ["tt-half", "pets", "simulator"])
 def test_a_killed_job_goes_on_from_the_starts_it_has_done(small, tmp_path, method):
     job = jobs.listed(small, study.METHODS)[f"hopper-expert-{method}-0"]
     assert study.main(["run", json.dumps(job)]) is None

@@ -15,6 +15,9 @@ Who chooses the actions, `actions` in the rows:
   policy is learned from the same data, as the Transformer does;
 - "recorded": both are told the actions that were really taken, noise included. Only the dynamics are compared then.
 
+What any method could reach at best, "simulator" tells: there the simulator itself draws the futures, with the true
+policy, and once more with its state put in words before each step, which is what words cost by themselves.
+
 Where half of the state is hidden the policy cannot act on what the ensemble sees: its network needs all
 numbers. So the ensemble is told the recorded actions, which know more than anyone who predicts could.
 """
@@ -23,6 +26,7 @@ import hashlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ttlib import training
@@ -30,7 +34,7 @@ from ttlib.hiding import HiddenWindows
 from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.ordered import order_bins
 from ttlib.paths import ROOT
-from ttlib.prediction import draw_futures, markovian
+from ttlib.prediction import draw_futures, markovian, roll_out_simulator
 from ttlib.provenance import commit, describe_device, how_trained, lock_hash
 from ttlib.studies import jobs, prediction_curves
 from ttlib.studies.prediction_pets import ensemble
@@ -108,7 +112,8 @@ def transformer(markov=False, half=False):
 def train_transformer(job, task, chosen, folder, tell):
     """Train what a job asks for, or go on with it; gives model and tokenizer, and writes `model.safetensors`."""
     sizes = {name: chosen.pop(name) for name in ("layers", "heads", "width", "dropout") if name in chosen}
-    transitions, tokenizer, ordered = chosen.pop("transitions"), task.tokenizer, chosen.pop("ordered", False)
+    transitions, ordered = chosen.pop("transitions"), chosen.pop("ordered", False)
+    tokenizer = task.words(chosen.pop("words", task.tokenizer.bins.size))
     if job["device"] != "cpu":
         chosen["microbatch"] = 0  # slices are for a CPU's cache
     settings = training.Settings(**(chosen | {"seed": job["seed"]}))
@@ -136,7 +141,23 @@ def train_transformer(job, task, chosen, folder, tell):
     return model, tokenizer
 
 
+def simulator(job, folder, tell):
+    """A job of the simulator itself: exactly ("policy"), and in words of `words` bins a number ("100 words", ...)."""
+    task = Task(job, half=False)
+    bins = {f"{words} words": task.words(words).bins for words in job["settings"].get("words", [])}
+    env_id, behaviour = task.trajectories.env_id, task.behaviour
+
+    def draw(mode, number, reference, mask):
+        rng = np.random.default_rng((job["seed"], number, *mode.encode()))
+        start = reference.observations[reference.context - 1]
+        return roll_out_simulator(env_id, behaviour, start, task.horizon, task.samples, rng, bins.get(mode))
+
+    measured = measure_starts(task, job, folder, tell, draw, ["policy", *bins])
+    return measured | {"training": {"minutes": 0.0}, "fingerprint": task.trajectories.fingerprint()}
+
+
 METHODS = {
+    "simulator": simulator,
     "tt": transformer(),
     "markov": transformer(markov=True),
     "pets": ensemble(),

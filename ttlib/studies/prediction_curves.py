@@ -12,12 +12,15 @@ PAIRS = [
     ("tt", "own", "markov", "own"),
     ("tt", "recorded", "markov", "recorded"),
     ("pets", "policy", "pets", "cloned"),
+    ("tt", "own", "simulator", "policy"),
+    ("pets", "policy", "simulator", "policy"),
+    *(("simulator", f"{words} words", "simulator", "policy") for words in (100, 200, 400)),
     ("tt-half", "recorded", "pets-half", "recorded"),
     ("tt-half", "own", "pets-half", "recorded"),
     ("tt-half", "own", "markov-half", "own"),
     ("tt-half", "recorded", "markov-half", "recorded"),
 ]
-NAMES = {"tt": "TT", "markov": "TT, one transition", "pets": "PETS"}
+NAMES = {"tt": "TT", "markov": "TT, one transition", "pets": "PETS", "simulator": "the simulator"}
 
 
 def log_likelihoods(row, actions, pseudocount="1.0"):

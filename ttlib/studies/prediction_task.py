@@ -37,9 +37,13 @@ class Task:
             )
         self.behaviour = behaviours[0]
         self.method = asked["bins"]
-        self.tokenizer = Tokenizer.fit(self.trajectories, method=self.method, values=False)
+        self.tokenizer = self.words(100)
         self.half, self.hide = half, HIDDEN if half else 0.0
         self.hidden = draw_hidden(self.trajectories.observations.shape, HIDDEN, (job["seed"], 0)) if half else None
+
+    def words(self, count):
+        """`Tokenizer` with `count` bins a number; `tokenizer` itself has those in which all methods are compared."""
+        return Tokenizer.fit(self.trajectories, count, self.method, values=False)
 
     def references(self, count, context, seed):
         """`count` stretches, and what of each is hidden: the same for all methods."""
