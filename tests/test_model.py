@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.models import random_model, random_tokenizer, random_tokens
+from ttlib import checkpoints
 from ttlib.model import Segment, TrajectoryTransformer, decode_one_token, load_model, prefill, save_model
 from ttlib.tokens import Layout
 
@@ -121,3 +122,18 @@ def test_a_model_survives_its_checkpoint(tmp_path):
     prompt = random_tokens(model, 2, model.length)
     with torch.no_grad():
         assert torch.equal(restored(prompt), model(prompt))
+
+
+def test_vectors_of_words_in_eight_bits_are_about_as_fine_and_half_as_large(tmp_path):
+    layout = Layout(2, 1)
+    model, tokenizer = random_model(layout), random_tokenizer(layout)
+    prompt, files = random_tokens(model, 4, model.length), {}
+    for eight_bits in (False, True):
+        files[eight_bits] = tmp_path / f"{eight_bits}.safetensors"
+        save_model(files[eight_bits], model, tokenizer, {}, eight_bits)
+    with torch.no_grad():
+        exact = model(prompt)
+        errors = [(load_model(path)[0](prompt) - exact).std() for path in files.values()]
+    assert 0 < errors[1] < 2 * errors[0] < 0.05 * exact.std()
+    sixteen, eight = (checkpoints.load(path)[0]["model/head"] for path in files.values())
+    assert eight.nbytes == sixteen.nbytes / 2

@@ -148,7 +148,17 @@ def processes(device):
 
 
 def train_from_data(
-    dataset, out, settings, size, tokens, transitions=10, device="cpu", folder=None, start=None, ordered=False
+    dataset,
+    out,
+    settings,
+    size,
+    tokens,
+    transitions=10,
+    device="cpu",
+    folder=None,
+    start=None,
+    ordered=False,
+    eight_bits=False,
 ):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
@@ -160,6 +170,7 @@ def train_from_data(
         tokens: keyword arguments of `Tokenizer.fit`.
         start: a checkpoint to start from, such as the same body's in another maze; random weights if left out.
         ordered: let random weights begin with the bins in order (`ttlib.ordered`).
+        eight_bits: see `ttlib.model.save_model`.
 
     Returns:
         model, tokenizer, curve.
@@ -194,7 +205,7 @@ def train_from_data(
     if main_process:
         about = {"dataset": dataset, "env_id": trajectories.env_id, "fingerprint": trajectories.fingerprint()}
         about |= {"tokens": curve[-1]["tokens"]} | begun | how_trained("ttlib.training", curve, settings)
-        save_model(out, model, tokenizer, about)
+        save_model(out, model, tokenizer, about, eight_bits)
     return model, tokenizer, curve
 
 
@@ -219,6 +230,7 @@ def main():
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
     parser.add_argument("--float32", action="store_true", help="no bfloat16")
+    parser.add_argument("--eight-bits", action="store_true", help="a smaller file, for a model with many bins")
     options = parser.parse_args()
     settings = Settings(
         tokens=options.tokens,
@@ -245,6 +257,7 @@ def main():
             options.folder,
             options.weights,
             options.ordered,
+            options.eight_bits,
         )
 
 
