@@ -15,10 +15,9 @@ from ttlib.search import expectation, likeliest, sample
 def next_logits(model, sequences, keep, context=None):
     """Logits (rows, V + 1) after sequences (rows, T), cropped as search crops them."""
     goal, transition = model.layout.goal, model.layout.transition
-    while sequences.shape[1] > model.length:
-        # The first token that had no position began a transition; it was read after the last `keep`.
-        overflow = model.length
-        start = overflow - keep * transition
+    while sequences.shape[1] >= model.length:
+        # What comes after a full window is predicted from its last `keep` transitions.
+        start = model.length - keep * transition
         sequences = torch.cat([sequences[:, :goal], sequences[:, start:]], dim=1)
     with torch.no_grad():
         return model(sequences, context)[:, -1]

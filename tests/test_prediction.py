@@ -101,7 +101,7 @@ def test_with_positions_for_two_transitions_only_the_last_one_is_in_view():
     model = random_model(layout, transitions=2)
     tails = random_tokens(model, 1, layout.length(1) + 2)[0]
     assert draw_futures(model, tails, 4, 3, torch.Generator().manual_seed(0)).shape == (3, 4, 2)
-    with pytest.raises(ValueError, match="ends with an observation and has at most 6 tokens, not from one of 6"):
+    with pytest.raises(ValueError, match="ends with an observation and has fewer than 6 tokens, not from one of 6"):
         draw_futures(model, torch.cat([tails, tails[:1]]), 4, 3)
 
 

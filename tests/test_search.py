@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -6,6 +8,7 @@ from tests import oracle
 from tests.models import random_model, random_tokenizer, random_tokens
 from ttlib.control import nearness_of_actions
 from ttlib.discretize import Bins
+from ttlib.q_search import plan_by_q
 from ttlib.search import Beams, beam_search, likeliest, plan_by_return, sample
 from ttlib.tokens import Layout
 
@@ -41,6 +44,27 @@ def test_beams_that_outgrow_the_model_see_what_a_full_forward_sees(layout, seed)
         beams.append(tokens)
         sequences = torch.cat([sequences, tokens[:, None]], dim=1)
         assert (beams.logits - oracle.next_logits(model, sequences, keep=2)).abs().max() <= 1e-4, step
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_the_last_position_from_which_training_predicts_nothing_changes_no_search(values):
+    layout, found = Layout(2, 2, values=values), []
+    tokenizer, critic = (
+        random_tokenizer(layout),
+        SimpleNamespace(scale=1.0, shift=0.0, q=lambda seen, done: done.sum(1)),
+    )
+    for seed in range(2):
+        model = random_model(layout, transitions=3)
+        with torch.no_grad():
+            model.position[-1] = torch.randn(model.width, generator=torch.Generator().manual_seed(seed))
+        prompt, chance = random_tokens(model, 2, 2), torch.Generator().manual_seed(0)
+        plans = [beam_search(model, prompt, 50, 3, keep=2)]
+        plans.append(plan_by_q(model, tokenizer, critic, prompt, 8, 3, keep=2, generator=chance))
+        if values:
+            plans.append(plan_by_return(model, tokenizer, prompt, 8, 3, keep=2, generator=chance))
+        found.append(plans)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one.tokens, other.tokens) and torch.equal(one.scores, other.scores)
 
 
 @pytest.mark.parametrize("actions_only", [False, True])
@@ -182,7 +206,7 @@ def test_prompts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="ends with an observation"):
         plan_by_return(model, tokenizer, random_tokens(model, 1, 3), 2, 4)
     with pytest.raises(ValueError, match="crop"):
-        beam_search(model, random_tokens(model, 1, model.length + 1), 2, 4)
+        beam_search(model, random_tokens(model, 1, model.length), 2, 4)
     with pytest.raises(ValueError, match="keep at most 5"):
         beam_search(model, random_tokens(model, 1, 2), 2, 4, keep=6)
     blind = random_model(Layout(2, 1, values=False))

@@ -128,9 +128,9 @@ def draw_futures(model, prompt, horizon, samples, generator=None, actions=None, 
         ValueError: the prompt does not end with an observation, or is too long.
     """
     layout, device = model.layout, model.head.device
-    if (len(prompt) - layout.goal) % layout.transition != layout.observation or len(prompt) > model.length:
+    if (len(prompt) - layout.goal) % layout.transition != layout.observation or len(prompt) >= model.length:
         raise ValueError(
-            f"futures are drawn from a prompt that ends with an observation and has at most {model.length} tokens, "
+            f"futures are drawn from a prompt that ends with an observation and has fewer than {model.length} tokens, "
             f"not from one of {len(prompt)}."
         )
     steps, bins = horizon * layout.transition, model.vocabulary - (hide > 0)

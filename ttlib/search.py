@@ -8,7 +8,8 @@ A plan is a few hundred one-token steps, so nothing is computed twice: the promp
 read once and shared by all beams, the children of a beam share its keys and values,
 and what survives is moved once a transition. A sequence grows until it fills the
 model's positions; then every beam goes on from its last `keep` transitions, read
-anew from position 0. Sampling stays on the device and shapes depend on arguments only.
+anew from position 0, before the next token is predicted. Sampling stays on the
+device and shapes depend on arguments only.
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class Beams:
         """Write one token a row, (rows,), and read it."""
         self.tokens[:, self.written] = tokens
         self.written += 1
-        if self.position == self.model.length:
+        # Training reads every token of a window but the last, so from the last position nothing was ever predicted.
+        if self.position == self.model.length - 1:
             self._crop()
         else:
             segments = [self.shared, self.own]
@@ -89,6 +91,8 @@ class Beams:
         self.written += tokens.shape[1]
         self.position += tokens.shape[1]
         self.logits = logits[chosen]
+        if self.position == self.model.length:
+            self._crop()
 
     def contexts(self, rows):
         """The embedding context of each of `rows` rows, or None."""
@@ -96,7 +100,8 @@ class Beams:
 
     def _crop(self):
         layout = self.model.layout
-        start = self.written - 1 - self.keep * layout.transition
+        whole = (self.written - layout.goal) // layout.transition
+        start = layout.goal + (whole - self.keep) * layout.transition
         prompt = torch.cat([self.tokens[:, : layout.goal], self.tokens[:, start : self.written]], dim=1)
         self.logits, self.own = prefill(self.model, prompt, self.contexts(len(prompt)), self.model.length)
         self.shared.filled = 0
@@ -319,5 +324,5 @@ def check_prompt(model, prompt, keep):
         raise ValueError(
             f"the prompt has {prompt.shape[1]} tokens; it needs the goal's {layout.goal} and at least one."
         )
-    if prompt.shape[1] > model.length:
-        raise ValueError(f"the prompt has {prompt.shape[1]} tokens, the model reads at most {model.length}; crop it.")
+    if prompt.shape[1] >= model.length:
+        raise ValueError(f"a prompt of {prompt.shape[1]} tokens fills the model's {model.length} positions; crop it.")
