@@ -142,9 +142,9 @@ def train_transformer(job, task, chosen, folder, tell):
 
 
 def simulator(job, folder, tell):
-    """A job of the simulator itself: exactly ("policy"), and in words of `words` bins a number ("100 words", ...)."""
+    """A job of the simulator itself: exactly ("policy"), and in `words` bins a number ("policy, 100 words")."""
     task = Task(job, half=False)
-    bins = {f"{words} words": task.words(words).bins for words in job["settings"].get("words", [])}
+    bins = {f"policy, {words} words": task.words(words).bins for words in job["settings"].get("words", [])}
     env_id, behaviour = task.trajectories.env_id, task.behaviour
 
     def draw(mode, number, reference, mask):
