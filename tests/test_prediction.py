@@ -2,6 +2,7 @@
 
 import math
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -175,16 +176,23 @@ def test_the_simulator_draws_what_came_and_words_blur_it(env_id, numbers, torque
             return sure.act(observations, rng)
 
     errors = []
-    for count in (20, 20_000):
+    for count in (400, 20_000):
         bins = Bins(torch.linspace(-20, 20, count + 1).expand(numbers + torques, -1))
         seen.clear()
         blurred = roll_out_simulator(env_id, Watched(), start, 2, 30, rng, bins)
         for known, near in zip((start[None], blurred[:, 0]), seen, strict=True):
             tokens, other = (bins.encode(values, slice(0, numbers)) for values in (known, near))
-            assert (tokens - other).abs().max() <= (count > 20)  # a bin of two thousandths may be left by rounding
+            assert (tokens - other).abs().max() <= (count > 400)  # a bin of two thousandths may be left by rounding
             assert len(np.unique(near[:, 0])) == 30
         errors.append(np.abs(blurred[:, 0] - drawn[0, 0]).mean())
     assert errors[1] < errors[0] / 20
+    falling = start.copy()
+    falling[2 if numbers == 11 else 0] -= 0.15 if numbers == 11 else 0.35  # near to what counts as a fall
+    wild = Behaviour(sure.weights, sure.mean, sure.std, torch.zeros(torques))
+    lean = roll_out_simulator(env_id, wild, falling, 8, 40, rng)
+    env = gymnasium.make(env_id).unwrapped
+    least, most = env._healthy_angle_range if numbers == 11 else env._healthy_z_range
+    assert ((lean[:, :, 1 if numbers == 11 else 0] >= least) & (lean[:, :, 1 if numbers == 11 else 0] <= most)).all()
     with pytest.raises(ValueError, match="Ant-v5's observations are not its positions and velocities"):
         roll_out_simulator("Ant-v5", sure, np.zeros(105), 2, 1, rng)
 

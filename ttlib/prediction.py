@@ -183,6 +183,8 @@ def roll_out_ensemble(ensemble, observation, horizon, samples, act, generator=No
 def roll_out_simulator(env_id, behaviour, observation, horizon, samples, rng, bins=None):
     """Draw futures from the simulator itself and the policy that acted: what a prediction without any error is like.
 
+    A future in which the episode ends gives way to another one, as `references` leaves such episodes out.
+
     With `bins`, what one is like whose memory is one step of words: before each step the state, and the action, are
     put somewhere in their bins. What is lost by that is lost to every model of these words that has no longer memory.
 
@@ -208,7 +210,7 @@ def roll_out_simulator(env_id, behaviour, observation, horizon, samples, rng, bi
         raise ValueError(f"{env_id}'s observations are not its positions and velocities; it cannot start from one.")
     seen = slice(0, len(observation))
     now = np.repeat(np.asarray(observation, dtype=np.float32)[None], samples, axis=0)
-    drawn = np.empty((samples, horizon, len(observation)), dtype=np.float32)
+    drawn, ended = np.empty((samples, horizon, len(observation)), dtype=np.float32), np.zeros(samples, dtype=bool)
     for step in range(horizon):
         now = now if bins is None else _somewhere_near(now, bins, seen, rng)
         actions = behaviour.act(now, rng)
@@ -216,7 +218,9 @@ def roll_out_simulator(env_id, behaviour, observation, horizon, samples, rng, bi
             actions = _somewhere_near(actions, bins, slice(len(observation), None), rng)
         for row, (state, action) in enumerate(zip(now.astype(float), actions, strict=True)):
             env.unwrapped.set_state(np.concatenate([np.zeros(unseen), state[:-velocities]]), state[-velocities:])
-            drawn[row, step] = env.step(action)[0]
+            drawn[row, step], _, ended[row], _, _ = env.step(action)
+        if ended.any() and not ended.all():
+            drawn[ended] = drawn[rng.choice(np.flatnonzero(~ended), ended.sum())]
         now = drawn[:, step]
     env.close()
     return drawn
