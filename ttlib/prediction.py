@@ -210,17 +210,21 @@ def roll_out_simulator(env_id, behaviour, observation, horizon, samples, rng, bi
         raise ValueError(f"{env_id}'s observations are not its positions and velocities; it cannot start from one.")
     seen = slice(0, len(observation))
     now = np.repeat(np.asarray(observation, dtype=np.float32)[None], samples, axis=0)
+    states = now.astype(float)  # as the simulator has them: the Hopper's observation cuts velocities beyond 10
     drawn, ended = np.empty((samples, horizon, len(observation)), dtype=np.float32), np.zeros(samples, dtype=bool)
     for step in range(horizon):
         now = now if bins is None else _somewhere_near(now, bins, seen, rng)
         actions = behaviour.act(now, rng)
         if bins is not None:
             actions = _somewhere_near(actions, bins, slice(len(observation), None), rng)
-        for row, (state, action) in enumerate(zip(now.astype(float), actions, strict=True)):
+            states = now.astype(float)
+        for row, (state, action) in enumerate(zip(states, actions, strict=True)):
             env.unwrapped.set_state(np.concatenate([np.zeros(unseen), state[:-velocities]]), state[-velocities:])
             drawn[row, step], _, ended[row], _, _ = env.step(action)
+            states[row] = np.concatenate([body.qpos[unseen:], body.qvel])
         if ended.any() and not ended.all():
-            drawn[ended] = drawn[rng.choice(np.flatnonzero(~ended), ended.sum())]
+            others = rng.choice(np.flatnonzero(~ended), ended.sum())
+            drawn[ended], states[ended] = drawn[others], states[others]
         now = drawn[:, step]
     env.close()
     return drawn
