@@ -20,6 +20,7 @@ import yaml
 from ttlib.checkpoints import written_atomically
 from ttlib.datasets.behaviours import RECIPES
 from ttlib.paths import ROOT
+from ttlib.settings import keep_freed_memory
 
 KEYS = {"datasets", "methods", "seeds", "seeds_of", "only", "environments", "evaluation", "settings", "device"}
 
@@ -149,6 +150,7 @@ def main(study, run, gather, description, arguments=None):
     try:
         asked = json.loads(options.what)
         if options.task == "run":
+            keep_freed_memory()  # a fifth of the time of drawing futures, a tenth of a plan's
             run(asked)
         else:
             path, table = gather(asked)
