@@ -157,15 +157,21 @@ def test_the_planner_has_the_reference_codes_settings(dataset, expected):
     assert (found["horizon"], found["beam_width"], found["top_k"], found["drop_mass"]) == expected
 
 
-def test_what_stands_under_a_bodys_name_is_for_its_data_sets_only():
-    settings = {"drop_mass": 0.4, "horizon": 5, "walker2d": {"drop_mass": 0.8}}
+def test_what_stands_under_a_bodys_or_a_sets_name_is_for_these_only():
+    settings = {"drop_mass": 0.4, "horizon": 5, "walker2d": {"drop_mass": 0.8}, "walker2d-expert": {"drop_mass": 0.9}}
     asked = {
         name: job("tt-quantile", **settings) | {"dataset": name}
-        for name in ("local:walker2d-medium", "d4rl:walker2d-medium-v2", "local:hopper-medium", "file:mine.hdf5")
+        for name in (
+            "local:walker2d-medium",
+            "d4rl:walker2d-expert-v2",
+            "local:walker2d-medium-expert",
+            "local:hopper-expert",
+            "file:mine.hdf5",
+        )
     }
     found = {name: methods.settings_of(one) for name, one in asked.items()}
-    assert [one["drop_mass"] for one in found.values()] == [0.8, 0.8, 0.4, 0.4]
-    assert all(one["horizon"] == 5 and "walker2d" not in one for one in found.values())
+    assert [one["drop_mass"] for one in found.values()] == [0.8, 0.9, 0.8, 0.4, 0.4]
+    assert all(one["horizon"] == 5 and not {"walker2d", "walker2d-expert"} & one.keys() for one in found.values())
     with pytest.raises(ValueError, match="tt-quantile has no setting walker;"):
         methods.settings_of(job("tt-quantile", walker={"drop_mass": 0.8}))
 

@@ -76,9 +76,15 @@ def name_of(job):
     return f"{slug(job['dataset'])}-{job['method']}-{job['seed']}"
 
 
-def for_body(values, body):
-    """A dict in which what stands under the name of a body, for this body only, is over what stands there for all."""
-    return {name: value for name, value in values.items() if name not in RECIPES} | values.get(body, {})
+def for_set(values, *names):
+    """A dict in which what stands under `names`, a body's and then one of its sets', is over what stands there for all.
+
+    What stands under the names of other bodies and sets is left out.
+    """
+    own = {name: value for name, value in values.items() if name.split("-")[0] not in RECIPES}
+    for name in names:
+        own |= values.get(name, {})
+    return own
 
 
 def folder_of(study, root=None):

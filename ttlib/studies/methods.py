@@ -18,14 +18,15 @@ from ttlib.studies import jobs
 
 
 def settings_of(job):
-    """All settings of a job's method: what `studies/<study>.yaml` changes, for its body or for all, over the defaults.
+    """All settings of a job's method: what `studies/<study>.yaml` changes, for all or its body or set, over defaults.
 
     Raises:
         ValueError: a name that the method does not have.
     """
     defaults = METHODS[job["method"]][0](job["dataset"])
     defaults.pop("seed", None)  # the job's
-    changed = jobs.for_body(job["settings"], _body(job["dataset"]))
+    body, kind = _body(job["dataset"]), _kind(job["dataset"])
+    changed = jobs.for_set(job["settings"], body, f"{body}-{kind}")
     unknown = sorted(changed.keys() - defaults.keys())
     if unknown:
         raise ValueError(f"{job['method']} has no setting {', '.join(unknown)}; it has {', '.join(defaults)}.")
@@ -118,7 +119,7 @@ def planner(dataset):
     A tolerance above 0 is ours, see `ReturnController`.
     """
     horizon, beam_width, top_k = 15, 128, None
-    body, kind = _body(dataset), _found("medium-expert|medium-replay|medium|expert", dataset)
+    body, kind = _body(dataset), _kind(dataset)
     if body == "halfcheetah":
         horizon, beam_width = 15 if kind == "medium-expert" else 5, 32
     if body == "walker2d" and kind == "medium-expert":
@@ -246,6 +247,10 @@ def _bins(job):
 
 def _body(dataset):
     return _found("hopper|halfcheetah|walker2d|antmaze|pointmaze|ant", dataset)
+
+
+def _kind(dataset):
+    return _found("medium-expert|medium-replay|medium|expert", dataset)
 
 
 def _found(words, text):

@@ -56,7 +56,7 @@ def complete(job):
     Raises:
         FileNotFoundError: the model is missing.
     """
-    job = job | {key: jobs.for_body(job[key], body_of(job)) for key in ("settings", "evaluation")}
+    job = job | {key: jobs.for_set(job[key], body_of(job)) for key in ("settings", "evaluation")}
     path = checkpoint_of(job)
     if path and not path.is_file():
         raise FileNotFoundError(
