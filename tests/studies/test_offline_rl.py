@@ -67,6 +67,14 @@ def test_a_baseline_is_trained_and_scored_in_the_environment_of_its_data(tmp_pat
     assert row["provenance"]["final_action" if method == "dt" else "final_policy"] is not None
 
 
+def test_a_set_can_have_more_rollouts_than_the_others(tmp_path, data):
+    asked = job("bc", **SMALL)
+    asked["evaluation"] |= {"together": 3, "hopper-medium": {"rollouts": 5}, "hopper-medium-replay": {"rollouts": 7}}
+    assert done(asked, tmp_path)["rollouts"] == 5
+    assert done(asked | {"dataset": "d4rl:hopper-medium-replay-v2"}, tmp_path)["rollouts"] == 7
+    assert done(asked | {"dataset": "d4rl:hopper-expert-v2"}, tmp_path)["rollouts"] == 3
+
+
 def test_all_methods_begin_their_episodes_alike_and_no_two_alike(tmp_path, data, monkeypatch):
     begun = []
 

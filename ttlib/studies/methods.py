@@ -25,12 +25,17 @@ def settings_of(job):
     """
     defaults = METHODS[job["method"]][0](job["dataset"])
     defaults.pop("seed", None)  # the job's
-    body, kind = _body(job["dataset"]), _kind(job["dataset"])
-    changed = jobs.for_set(job["settings"], body, f"{body}-{kind}")
+    changed = for_set(job, "settings")
     unknown = sorted(changed.keys() - defaults.keys())
     if unknown:
         raise ValueError(f"{job['method']} has no setting {', '.join(unknown)}; it has {', '.join(defaults)}.")
     return defaults | changed
+
+
+def for_set(job, key):
+    """What `jobs.for_set` leaves of a job's `settings` or `evaluation` for the body and the set of its data."""
+    body, kind = _body(job["dataset"]), _kind(job["dataset"])
+    return jobs.for_set(job[key], body, f"{body}-{kind}")
 
 
 def _bc_settings(dataset):

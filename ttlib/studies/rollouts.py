@@ -19,7 +19,7 @@ from ttlib.datasets import load, normalized_score
 from ttlib.provenance import commit, describe_device, lock_hash, peak_mib
 from ttlib.records import Record
 from ttlib.studies import jobs
-from ttlib.studies.methods import METHODS, needed, settings_of
+from ttlib.studies.methods import METHODS, for_set, needed, settings_of
 from ttlib.studies.resume import Resumed
 
 
@@ -31,7 +31,7 @@ def complete(job, root=None):
         FileNotFoundError: the model is missing.
     """
     models = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in needed(job, root)]
-    return job | {"settings": settings_of(job), "models": models}
+    return job | {"settings": settings_of(job), "evaluation": for_set(job, "evaluation"), "models": models}
 
 
 def work(job, folder):
