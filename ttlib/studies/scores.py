@@ -133,13 +133,19 @@ def claim(record):
         paper = min(t / b for t, b in zip(PUBLISHED["TT (quantile)"][6:], PUBLISHED["BC"][6:], strict=True))
         record.claim("tt_over_bc_medium_replay", worst, "ratio", (1.3, None), round(paper, 2), note)
     means = {method: mean_of(found, method, local) for method in METHODS}
+    planned = means["tt-quantile"]
     baselines = {method: mean for method, mean in means.items() if not method.startswith("tt-")}
-    if means["tt-quantile"] and all(baselines.values()):  # the best of those that happen to be there is a weaker one
-        best = max(baselines, key=lambda method: baselines[method][0])
-        limit = baselines[best][0]
-        record.claim("best_baseline_mean", limit, "score", (None, None), note=f"{METHODS[best]}, nine local sets")
+    measured = {method: mean[0] for method, mean in baselines.items() if mean}
+    best = max(measured, key=measured.get, default=None)
+    # The best of some baselines may be a weaker one than the best of all: enough to say that plans are behind it, not
+    # that they are ahead.
+    if planned and best and (len(measured) == len(baselines) or measured[best] > planned[0]):
+        note = f"{METHODS[best]}, nine local sets"
+        if others := [METHODS[method] for method in baselines if method not in measured]:
+            note += f"; {' and '.join(others)} not measured on all, so it may be higher"
+        record.claim("best_baseline_mean", measured[best], "score", (None, None), note=note)
         paper = round(float(np.mean(PUBLISHED["TT (quantile)"])), 1)
-        record.claim("tt_mean", means["tt-quantile"][0], "score", (limit, None), paper, "nine local sets")
+        record.claim("tt_mean", planned[0], "score", (measured[best], None), paper, "nine local sets")
     mixed = [name for name in local if name.endswith("medium-expert")]
     quantile, uniform = (mean_of(found, method, mixed) for method in ("tt-quantile", "tt-uniform"))
     if quantile and uniform:
