@@ -48,6 +48,8 @@ def test_a_record_that_lacks_jobs_says_which(tmp_path):
         ({"rollout": 3}, "the setting 'rollout'"),
         ({"methods": ["bc", "bcc"]}, "the method 'bcc' in methods; its data sets are .*, its methods bc, tt, iql"),
         ({"settings": {"icl": {}}}, "the method 'icl' in settings"),
+        ({"settings": {"tt": {"hopper-medum": {"horizon": 5}}}}, "the body or set 'hopper-medum' in settings of tt"),
+        ({"evaluation": {"rollouts": 1, "hoper": {"rollouts": 3}}}, "the body or set 'hoper' in evaluation"),
         ({"only": {"tt": ["local:hoper"]}}, "the data set 'local:hoper' in only; .* must change `only`, too"),
     ],
 )

@@ -42,6 +42,12 @@ def listed(config, methods):
         values = config.get(key) or {}
         named = values if key == "environments" else sorted({name for some in values.values() for name in some})
         unknown += [f"the data set {name!r} in {key}" for name in named if name not in config["datasets"]]
+    # Of settings the methods know their own names, so that only what looks like a set's is asked for here.
+    known = RECIPES.keys() | {f"{body}-{kind}" for body, recipe in RECIPES.items() for kind in recipe.kinds}
+    named = {"evaluation": [name for name, value in config["evaluation"].items() if isinstance(value, dict)]}
+    for method, values in (config.get("settings") or {}).items():
+        named[f"settings of {method}"] = [name for name in values or {} if name.split("-")[0] in RECIPES]
+    unknown += [f"the body or set {name!r} in {place}" for place in named for name in named[place] if name not in known]
     if unknown:
         raise ValueError(
             f"the study does not know {', '.join(unknown)}; its data sets are {', '.join(config['datasets'])} (a file "
