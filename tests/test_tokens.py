@@ -97,6 +97,16 @@ def test_stop_tokens_count_after_a_terminal_and_not_after_a_timeout():
     assert counted[1, : 2 * size].all() and not counted[1, 2 * size :].any()
 
 
+def test_further_windows_begin_where_episodes_do():
+    trajectories = make([3, 5], [True, False])
+    tokenizer = Tokenizer.fit(trajectories, 5)
+    plain, more = TokenWindows(tokenizer, trajectories, 4), TokenWindows(tokenizer, trajectories, 4, beginnings=3)
+    assert (len(plain), len(more)) == (8, 8 + 2 * 3)
+    every = [torch.cat(parts) for parts in zip(plain.batch(np.arange(8)), *[plain.batch([0, 3])] * 3, strict=True)]
+    for found, wanted in zip(more.batch(np.arange(14)), every, strict=True):
+        assert torch.equal(found, wanted)
+
+
 def test_no_window_crosses_an_episode():
     """The second episode's values are far from the first's, so that one of them would be seen."""
     first, second = make([4], [False]), make([4], [False])

@@ -155,16 +155,19 @@ class TokenWindows:
         trajectories: the data.
         transitions: the window's length.
         goals: (E, goal) the episodes' goals; each episode's last observation if left out.
+        beginnings: how many more windows begin where each episode does. Without, an episode's first step is in one
+            window and a later one in as many as a window has steps, so that what is decided first is read least.
     """
 
     group = 1  # how many neighbours training always takes together
 
-    def __init__(self, tokenizer, trajectories, transitions=10, goals=None):
+    def __init__(self, tokenizer, trajectories, transitions=10, goals=None, beginnings=0):
         self.layout, self.transitions, self.stop = tokenizer.layout, transitions, tokenizer.stop
         self.tokens = tokenizer.encode(trajectories).to(torch.int16)
         bounds = torch.from_numpy(trajectories.bounds)
         episode = torch.repeat_interleave(torch.arange(len(bounds)), bounds[:, 1] - bounds[:, 0])
         self.end = bounds[episode, 1]
+        self.starts = torch.cat([torch.arange(len(episode)), bounds[:, 0].repeat(beginnings)])
         self.terminal = torch.from_numpy(trajectories.terminals[trajectories.bounds[:, 1] - 1])[episode]
         self.goal = None
         if self.layout.goal:
@@ -173,24 +176,24 @@ class TokenWindows:
             self.goal = tokenizer.bins.encode(goals, slice(0, self.layout.goal)).to(torch.int16)[episode]
 
     def __len__(self):
-        return len(self.tokens)
+        return len(self.starts)
 
     def to(self, device):
         """The same windows, cut on `device`."""
         moved = copy(self)
-        for name in ("tokens", "end", "terminal", "goal"):
+        for name in ("tokens", "starts", "end", "terminal", "goal"):
             value = getattr(self, name)
             setattr(moved, name, None if value is None else value.to(device))
         return moved
 
-    def batch(self, starts):
-        """Windows that begin at the steps `starts` (B,).
+    def batch(self, chosen):
+        """The windows with the numbers `chosen` (B,): window i begins at step i, further ones where episodes do.
 
         Returns:
             tokens: (B, goal + transitions * transition) int64.
             counted: the same shape, bool: which tokens are to be predicted. The goal is given, so is not.
         """
-        starts = torch.as_tensor(starts, device=self.end.device)
+        starts = self.starts[torch.as_tensor(chosen, device=self.end.device)]
         steps = starts[:, None] + torch.arange(self.transitions, device=starts.device)
         inside = steps < self.end[starts, None]
         tokens = self.tokens[steps.clamp(max=len(self.tokens) - 1)].long()

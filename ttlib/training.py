@@ -159,6 +159,7 @@ def train_from_data(
     start=None,
     ordered=False,
     eight_bits=False,
+    beginnings=0,
 ):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
@@ -171,6 +172,7 @@ def train_from_data(
         start: a checkpoint to start from, such as the same body's in another maze; random weights if left out.
         ordered: let random weights begin with the bins in order (`ttlib.ordered`).
         eight_bits: see `ttlib.model.save_model`.
+        beginnings: see `TokenWindows`.
 
     Returns:
         model, tokenizer, curve.
@@ -180,7 +182,7 @@ def train_from_data(
     """
     trajectories = load(dataset)
     tokenizer = Tokenizer.fit(trajectories, **tokens)
-    windows = TokenWindows(tokenizer, trajectories, transitions)
+    windows = TokenWindows(tokenizer, trajectories, transitions, beginnings=beginnings)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
     begun = {}
@@ -229,6 +231,7 @@ def main():
     parser.add_argument("--method", default="quantile", help="discretizer: quantile or uniform")
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
+    parser.add_argument("--beginnings", type=int, default=0, help="more windows at each episode's first step")
     parser.add_argument("--float32", action="store_true", help="no bfloat16")
     parser.add_argument("--eight-bits", action="store_true", help="a smaller file, for a model with many bins")
     options = parser.parse_args()
@@ -258,6 +261,7 @@ def main():
             options.weights,
             options.ordered,
             options.eight_bits,
+            options.beginnings,
         )
 
 
