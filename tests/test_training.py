@@ -139,6 +139,8 @@ def test_a_model_can_start_from_another_one(tmp_path):
     assert first[-1]["loss"] < fresh[0]["loss"] - 0.3 and warm[0]["loss"] < fresh[0]["loss"] - 0.2
     about = load_model(tmp_path / "c.safetensors")[2]
     assert about["start"]["tokens"] == first[-1]["tokens"] and about["start"]["dataset"].endswith("one.npz")
+    trained("other", "f.safetensors", 1, start=tmp_path / "c.safetensors")
+    assert load_model(tmp_path / "f.safetensors")[2]["start"]["start"] == about["start"]
     ordered = trained("other", "e.safetensors", 1, ordered=True)
     assert ordered[0]["loss"] != fresh[0]["loss"]
     assert load_model(tmp_path / "e.safetensors")[2]["ordered"] and "ordered" not in about

@@ -191,7 +191,8 @@ def train_from_data(
         if (other.layout, other.size()) != (model.layout, model.size()):
             raise ValueError(f"{start} is a model of another size, or of other transitions; nothing can start from it.")
         model.load_state_dict(other.state_dict())
-        begun = {"start": {key: its.get(key) for key in ("dataset", "command", "commit", "tokens")}}
+        origin = ("dataset", "command", "commit", "tokens", "start")
+        begun = {"start": {key: its[key] for key in origin if key in its}}
     elif ordered:
         order_bins(model)
         begun = {"ordered": True}
