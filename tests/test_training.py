@@ -15,6 +15,7 @@ from tests.models import random_model
 from ttlib import checkpoints
 from ttlib.loss import slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, dropout, load_model
+from ttlib.provenance import tokens_in_all
 from ttlib.settings import matrix_products
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
 from ttlib.training import Settings, train, train_from_data, window_order
@@ -140,7 +141,9 @@ def test_a_model_can_start_from_another_one(tmp_path):
     about = load_model(tmp_path / "c.safetensors")[2]
     assert about["start"]["tokens"] == first[-1]["tokens"] and about["start"]["dataset"].endswith("one.npz")
     trained("other", "f.safetensors", 1, start=tmp_path / "c.safetensors")
-    assert load_model(tmp_path / "f.safetensors")[2]["start"]["start"] == about["start"]
+    last = load_model(tmp_path / "f.safetensors")[2]
+    assert last["start"]["start"] == about["start"]
+    assert tokens_in_all(last) == last["tokens"] + about["tokens"] + first[-1]["tokens"]
     ordered = trained("other", "e.safetensors", 1, ordered=True)
     assert ordered[0]["loss"] != fresh[0]["loss"]
     assert load_model(tmp_path / "e.safetensors")[2]["ordered"] and "ordered" not in about

@@ -53,6 +53,11 @@ def how_trained(module, curve, settings):
     }
 
 
+def tokens_in_all(about):
+    """How many tokens a model has read, those included that the models read from whose weights it started."""
+    return about["tokens"] + (tokens_in_all(about["start"]) if "start" in about else 0)
+
+
 def peak_mib(children=False):
     """The most memory that this process held at once, in MiB, or, with `children`, the
     largest of the processes that it started and that have ended; None where the system does not say."""

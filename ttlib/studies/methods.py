@@ -14,6 +14,7 @@ import torch
 from ttlib.control import LikelihoodController, QController, ReturnController
 from ttlib.model import load_model
 from ttlib.paths import ROOT
+from ttlib.provenance import tokens_in_all
 from ttlib.studies import jobs
 
 
@@ -198,8 +199,8 @@ def _tt(job, trajectories, folder, tell):
             f"{path} was trained on {about['dataset']} with {tokenizer.method} bins, but a model of "
             f"{job['dataset']} with {_bins(job)} bins is wanted."
         )
-    notes = {key: about.get(key) for key in ("tokens", "fingerprint", "minutes")}
-    notes = {f"training_{key}": value for key, value in notes.items()}
+    notes = {f"training_{key}": about[key] for key in ("fingerprint", "minutes")}
+    notes["training_tokens"] = tokens_in_all(about)
     if job["method"] in BY_Q:
         agent, more = _agent(job)
         make = {"critic": agent} | job["settings"]
