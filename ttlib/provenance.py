@@ -54,8 +54,11 @@ def how_trained(module, curve, settings):
 
 
 def tokens_in_all(about):
-    """How many tokens a model has read, those included that the models read from whose weights it started."""
-    return about["tokens"] + (tokens_in_all(about["start"]) if "start" in about else 0)
+    """How many tokens a model has read, with those of the models from whose weights it started; None if unknown."""
+    if "tokens" not in about:
+        return None
+    before = tokens_in_all(about["start"]) if "start" in about else 0
+    return None if before is None else about["tokens"] + before
 
 
 def peak_mib(children=False):

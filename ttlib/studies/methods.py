@@ -199,7 +199,7 @@ def _tt(job, trajectories, folder, tell):
             f"{path} was trained on {about['dataset']} with {tokenizer.method} bins, but a model of "
             f"{job['dataset']} with {_bins(job)} bins is wanted."
         )
-    notes = {f"training_{key}": about[key] for key in ("fingerprint", "minutes")}
+    notes = {f"training_{key}": about.get(key) for key in ("fingerprint", "minutes")}
     notes["training_tokens"] = tokens_in_all(about)
     if job["method"] in BY_Q:
         agent, more = _agent(job)
