@@ -172,12 +172,14 @@ def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_p
     monkeypatch.setattr(iql, "load", lambda name: data)
     out = tmp_path / "pointmaze-umaze-iql.safetensors"
     arguments = ["--dataset", "local:pointmaze-umaze", "--out", str(out), "--folder", str(tmp_path), "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", ["iql", *arguments, "--updates", "20", "--batch", "16", "--expectile", "0.8"])
+    arguments += ["--updates", "20", "--batch", "16", "--expectile", "0.8", "--discount", "0.9", "--target-rate", "0.1"]
+    monkeypatch.setattr("sys.argv", ["iql", *arguments])
     iql.main()
     agent, about = common.load_model(out, IQL)
     assert (about["dataset"], about["fingerprint"]) == ("local:pointmaze-umaze", data.fingerprint())
-    chosen = {key: about["settings"][key] for key in ("updates", "batch", "expectile", "temperature", "rewards")}
-    assert chosen == {"updates": 20, "batch": 16, "expectile": 0.8, "temperature": 10.0, "rewards": "minus one"}
+    given = {"updates": 20, "batch": 16, "expectile": 0.8, "discount": 0.9, "target_rate": 0.1}
+    authors = {"temperature": 10.0, "rewards": "minus one"}
+    assert {key: about["settings"][key] for key in (*given, *authors)} == given | authors
     assert agent.shift == -1.0 and agent.scale == 1.0 and "ttlib.baselines.iql" in about["command"]
     assert iql.settings_for("d4rl:antmaze-umaze-v2") == iql.ANTMAZE
     assert iql.settings_for("local:hopper-medium") == iql.IQLSettings()

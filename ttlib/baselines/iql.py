@@ -220,13 +220,13 @@ def main():
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name in ("updates", "batch", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(IQLSettings, name))
-    parser.add_argument("--expectile", type=float, help="the authors' for this kind of data when left out")
-    parser.add_argument("--temperature", type=float, help="the authors' for this kind of data when left out")
+    authors = ("expectile", "temperature", "discount", "target_rate")
+    for name in authors:
+        help = "the authors' for this kind of data when left out"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=help)
     options = parser.parse_args()
     chosen = {name: getattr(options, name) for name in ("updates", "batch", "seed")}
-    chosen |= {
-        name: getattr(options, name) for name in ("expectile", "temperature") if getattr(options, name) is not None
-    }
+    chosen |= {name: getattr(options, name) for name in authors if getattr(options, name) is not None}
     try:
         settings = replace(settings_for(options.dataset), **chosen)
         train_from_scratch(options.dataset, options.out, settings, options.device, options.folder)

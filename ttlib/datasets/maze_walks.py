@@ -31,7 +31,7 @@ import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.datasets import local
 from ttlib.datasets.policies import pack
 from ttlib.envs.ant_maze import RADIUS, AntMaze, PointMaze
-from ttlib.envs.ant_walker import FALLEN, from_the_body, upright
+from ttlib.envs.ant_walker import FALLEN, from_the_body, side_ahead, to_the_legs, upright
 from ttlib.envs.guide import Guide
 from ttlib.envs.mazes import PLACES, Maze
 from ttlib.progress import progress
@@ -265,7 +265,9 @@ def _stride(behaviour):
     def move(seen, waypoints, rng):
         way = waypoints - seen[:, :2]
         direction = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
-        return behaviour.act(from_the_body(seen[:, 2:], direction), rng, noise=0.0)
+        states = seen[:, 2:]
+        actions = behaviour.act(from_the_body(states, direction), rng, noise=0.0)
+        return to_the_legs(actions, side_ahead(states, direction))
 
     return move
 
