@@ -8,7 +8,8 @@ one in any direction, and it gets a new one on the way, too. An ant that falls i
 It goes in any direction and is asked to face east all the while, as the ants of AntMaze do when they
 begin. One that turns about itself records each gait in each orientation, which is many times as much
 for a model of its walks to learn. And an ant has four sides alike: its legs are counted from the side
-that is ahead, so that what it learns is a single gait, within 45 degrees of straight ahead.
+that is ahead, so that what it learns is a single gait, within 45 degrees of straight ahead. Its motors
+are disturbed as they will be in the mazes: without this it learns a gait that the noise there overturns.
 """
 
 from typing import ClassVar
@@ -18,6 +19,7 @@ import numpy as np
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 
 from ttlib.envs.bodies import BodyEnv
+from ttlib.envs.guide import NOISE
 
 FALLEN = -0.2  # below this cosine of its tilt an ant lies
 FAR = (2.0, 6.0)  # metres to a new waypoint
@@ -64,8 +66,8 @@ class AntWalker(BodyEnv):
     def step(self, action):
         action = np.clip(np.asarray(action, dtype=float), -1, 1)
         before, direction = self.body.data.qpos[:2].copy(), self._direction()
-        legs = to_the_legs(action, side_ahead(self._state(), direction))
-        self.body.do_simulation(legs, self.body.frame_skip)
+        legs = to_the_legs(action, side_ahead(self._state(), direction)) + NOISE * self.np_random.standard_normal(8)
+        self.body.do_simulation(legs.clip(-1, 1), self.body.frame_skip)
         velocity = (self.body.data.qpos[:2] - before) / self.body.dt
         along, across = velocity @ direction, velocity[0] * direction[1] - velocity[1] * direction[0]
         up, turned = upright(self.body.data.qpos[3:7]), abs(facing(self.body.data.qpos[3:7]))
