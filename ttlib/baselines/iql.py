@@ -62,11 +62,6 @@ class IQLSettings(Settings):
 
 
 ANTMAZE = IQLSettings(expectile=0.9, temperature=10.0, rewards="minus one")
-# For the ant mazes collected here, whose ants decide twice as often as D4RL's: the same discount a second, and slow
-# copies that follow faster, for a twentieth of the updates. The expectile was chosen with another walker's recordings
-# of umaze and on other episodes than the study's, 50,000 updates each: of 50 episodes the policy reached the goal in
-# 19 (0.9, the authors'), 35 (0.8) and 42 (0.7). Values far from the goal are too hopeful, and flat, with the authors'.
-LOCAL_ANTMAZE = replace(ANTMAZE, expectile=0.7, discount=0.995, target_rate=0.02)
 
 
 def rescaling(trajectories, how):
@@ -196,9 +191,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
 
 
 def settings_for(dataset):
-    """Settings for a data set: `LOCAL_ANTMAZE` for the ant's walks collected here, else the authors' for its kind."""
-    if dataset.startswith("local:antmaze"):
-        return LOCAL_ANTMAZE
+    """The authors' settings for a data set: those for AntMaze in mazes, those for locomotion elsewhere."""
     return ANTMAZE if "maze" in dataset else IQLSettings()
 
 
@@ -229,7 +222,7 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=getattr(IQLSettings, name))
     known = ("expectile", "temperature", "discount", "target_rate")
     for name in known:
-        help = "that for this kind of data when left out, see settings_for"
+        help = "the authors' for this kind of data when left out"
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=help)
     options = parser.parse_args()
     chosen = {name: getattr(options, name) for name in ("updates", "batch", "seed")}
