@@ -62,6 +62,10 @@ class IQLSettings(Settings):
 
 
 ANTMAZE = IQLSettings(expectile=0.9, temperature=10.0, rewards="minus one")
+# For the ant mazes collected here, whose ants decide twice as often as D4RL's: the same discount a second, and slow
+# copies that follow faster, for a tenth of the updates. The expectile was chosen by the policy's success on other
+# episodes of umaze than the study's; the authors' makes values far from the goal too hopeful here, and flat.
+LOCAL_ANTMAZE = replace(ANTMAZE, expectile=0.7, discount=0.995, target_rate=0.02)
 
 
 def rescaling(trajectories, how):
@@ -191,7 +195,9 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
 
 
 def settings_for(dataset):
-    """The authors' settings for a data set: those for AntMaze in mazes, those for locomotion elsewhere."""
+    """The settings for a data set: our own for ant mazes collected here, else the authors', for mazes or locomotion."""
+    if dataset.startswith("local:antmaze"):
+        return LOCAL_ANTMAZE
     return ANTMAZE if "maze" in dataset else IQLSettings()
 
 
@@ -222,8 +228,8 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=getattr(IQLSettings, name))
     known = ("expectile", "temperature", "discount", "target_rate")
     for name in known:
-        help = "the authors' for this kind of data when left out"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=help)
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=float, help="what suits this kind of data, when left out")
     options = parser.parse_args()
     chosen = {name: getattr(options, name) for name in ("updates", "batch", "seed")}
     chosen |= {name: getattr(options, name) for name in known if getattr(options, name) is not None}

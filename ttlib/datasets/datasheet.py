@@ -16,7 +16,7 @@ from ttlib.datasets import load, maze_walks, normalized_score
 from ttlib.datasets.behaviours import RECIPES
 from ttlib.datasets.local import SEED, manifest
 from ttlib.envs.ant_maze import RADIUS
-from ttlib.envs.guide import JITTER
+from ttlib.envs.guide import JITTER, NOISE
 from ttlib.paths import ROOT
 
 INTRODUCTION = """# Datasheet of the local data sets
@@ -138,10 +138,11 @@ def _set(name, trajectories):
 MAZES = f"""## Mazes
 
 Walks through AntMaze and PointMaze (`ttlib.datasets.maze_walks`), led from cell to cell by a breadth-first search:
-the ant by the policy antwalker, the point by a pull toward its waypoint. Waypoints lie 0 to {JITTER} of a cell from the
-middle of theirs, actions have normal noise of {maze_walks.NOISE} added and are clipped. A walk goes from one cell to
-another: in `diverse` sets any two, in `play` sets and in umaze two of a few that stand in `ttlib.envs.mazes.PLACES`,
-in the `stitch` set (named after OGBench's, Park et al. 2025) any two that are at most {maze_walks.SHORT} cells apart,
+the ant by the policy antwalker, which faces east whichever way it goes, the point by a pull toward its waypoint.
+Waypoints lie 0 to {JITTER} of a cell from the middle of theirs, actions have normal noise of {NOISE} added
+and are clipped. A walk goes from one cell to another: in `diverse` sets any two, in `play` sets and in umaze two of a
+few that stand in `ttlib.envs.mazes.PLACES`, in the `stitch` set (named after OGBench's, Park et al. 2025) any two that
+are at most {maze_walks.SHORT} cells apart,
 with a velocity at the start, normal with {maze_walks.THROWN} m/s a direction, so that bodies are seen to turn round;
 never from the tested start to the tested goal. Afterwards an episode ends, with reward 1 and a terminal, where it comes
 within {RADIUS} m of the tested goal, and in a timeout otherwise.

@@ -31,8 +31,8 @@ import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.datasets import local
 from ttlib.datasets.policies import pack
 from ttlib.envs.ant_maze import RADIUS, AntMaze, PointMaze
-from ttlib.envs.ant_walker import FALLEN, from_the_body, upright
-from ttlib.envs.guide import Guide
+from ttlib.envs.ant_walker import FALLEN, from_the_body, side_ahead, to_the_legs, upright
+from ttlib.envs.guide import NOISE, Guide
 from ttlib.envs.mazes import PLACES, Maze
 from ttlib.progress import progress
 from ttlib.trajectories import Trajectories
@@ -46,7 +46,6 @@ SHORT = 4  # cells that a walk of a stitch set goes at most
 # Standard deviation of the velocity with which such a walk begins, m/s, about that of the point on its way. From rest
 # nobody would ever be seen to turn round, and dynamic programming could not know that one can.
 THROWN = 2.5
-NOISE = 0.2  # standard deviation of what is added to actions
 SCATTER = 0.25  # how far from the middle of its cell a walk begins, along x and y, in cells
 GIVEN_UP = 200  # steps that an ant lies on its back before its walk ends
 TOGETHER = 16  # walks in lock step; the data depend on it
@@ -265,7 +264,9 @@ def _stride(behaviour):
     def move(seen, waypoints, rng):
         way = waypoints - seen[:, :2]
         direction = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
-        return behaviour.act(from_the_body(seen[:, 2:], direction), rng, noise=0.0)
+        states = seen[:, 2:]
+        actions = behaviour.act(from_the_body(states, direction), rng, noise=0.0)
+        return to_the_legs(actions, side_ahead(states, direction))
 
     return move
 

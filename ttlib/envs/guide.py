@@ -4,6 +4,7 @@ import numpy as np
 
 from ttlib.envs.ant_maze import RADIUS
 
+NOISE = 0.2  # standard deviation of what is added to the actions of whoever is led
 JITTER = 0.25  # a waypoint lies up to so far from the middle of its cell, along x and y, in cells: 1 m for an ant
 INSIDE = 0.35  # a body is in a cell once it is so near to its middle, in cells; at the edge it would cut corners
 PATIENCE = 100  # steps after which a waypoint that was not reached is drawn anew

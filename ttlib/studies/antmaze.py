@@ -16,6 +16,7 @@ METHODS = {
     "bc": "BC",
     "dt": "DT",
     "tt-quantile": "TT",
+    "iql": "IQL, its authors' settings",
     "iql-policy": "IQL",
     "tt-q": "TT (+Q)",
     "tt-v": "TT (+V)",
