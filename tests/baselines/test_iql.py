@@ -182,6 +182,8 @@ def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_p
     assert {key: about["settings"][key] for key in (*given, *authors)} == given | authors
     assert agent.shift == -1.0 and agent.scale == 1.0 and "ttlib.baselines.iql" in about["command"]
     assert iql.settings_for("d4rl:antmaze-umaze-v2") == iql.ANTMAZE
+    assert iql.settings_for("local:pointmaze-umaze") == iql.ANTMAZE
+    assert iql.settings_for("local:antmaze-umaze") == iql.LOCAL_ANTMAZE
     assert iql.settings_for("local:hopper-medium") == iql.IQLSettings()
 
 

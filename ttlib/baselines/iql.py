@@ -195,7 +195,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
 
 
 def settings_for(dataset):
-    """The settings for a data set: our own for ant mazes collected here, else the authors', for mazes or locomotion."""
+    """The settings for a data set: `LOCAL_ANTMAZE` for ant mazes collected here, else the authors' for its kind."""
     if dataset.startswith("local:antmaze"):
         return LOCAL_ANTMAZE
     return ANTMAZE if "maze" in dataset else IQLSettings()

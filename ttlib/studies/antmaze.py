@@ -23,7 +23,7 @@ METHODS = {
     "tt-last-q": "TT (+Q, the last alone)",
     "tt-q-and-to-go": "TT (+Q and R)",
 }
-# A method's word in the names of claims; the variants of planning by Q have rows, but no claims.
+# A method's word in the names of claims; variants of IQL and of planning by Q have rows, but no claims.
 WORDS = {"bc": "bc", "dt": "dt", "tt-quantile": "tt", "iql-policy": "iql", "tt-q": "tt_q"}
 # Success in percent on D4RL's v0 sets, in the order of MAZES: Table 2 of the paper, and Kostrikov et al. (2022).
 PUBLISHED = {
