@@ -50,6 +50,35 @@ def solve(share_on, expectile):
     return q, v
 
 
+def stretches(data, n_step):
+    """(state, action, discounted rewards, the state after, steps) of every stretch, one step at a time; the state
+    after a terminal is None."""
+    found, length = [], len(data)
+    states = data.observations.argmax(axis=1)
+    for first in range(length):
+        earned, at, steps, after = 0.0, first, 0, None
+        while steps < n_step and not data.timeouts[at]:
+            earned, steps = earned + DISCOUNT**steps * data.rewards[at], steps + 1
+            after = None if data.terminals[at] else int(states[at + 1])
+            if after is None:
+                break
+            at += 1
+        if steps:
+            found.append((int(states[first]), float(data.actions[first, 0]), earned, after, steps))
+    return found
+
+
+def solve_stretches(found, expectile):
+    """V (STATES,), the tau-expectile of what the stretches from each state came to, and these values (T,)."""
+    v, owners = np.zeros(STATES), np.array([state for state, *_ in found])
+    for _ in range(300):
+        values = [earned + (0 if after is None else DISCOUNT**k * v[after]) for _, _, earned, after, k in found]
+        values = np.array(values)
+        weights = np.where(values >= v[owners], expectile, 1 - expectile)
+        v = np.bincount(owners, weights * values) / np.bincount(owners, weights)
+    return v, values
+
+
 def settings(expectile, **changes):
     defaults = {"updates": 800, "learning_rate": 1e-2, "hidden": (32,), "target_rate": 0.1, "temperature": 2.0}
     defaults |= {"discount": DISCOUNT, "rewards": "none", "log_every": 500, "save_every": 500}
@@ -88,9 +117,43 @@ def test_the_two_ends_of_the_expectile_are_known_values(data):
     assert np.abs(solve(share, 0.95)[1] - behaviour).min() > 0.15
 
 
+def test_values_of_stretches_are_those_of_dynamic_programming(data):
+    """With `n_step` beyond 1, V is an expectile of recorded stretches, and the policy imitates what began them."""
+    found = stretches(data, 3)
+    v, values = solve_stretches(found, 0.3)
+    agent, _ = iql.train(data, settings(0.3, n_step=3, batch=2000, learning_rate=3e-3))
+    states = torch.eye(STATES)
+    np.testing.assert_allclose(agent.value(states), v, atol=0.06)
+    assert np.abs(v - solve(frequencies(data), 0.3)[1]).min() > 0.1  # so that this is not what one step gives
+
+    owners, actions = np.array([row[0] for row in found]), np.array([row[1] for row in found])
+    weights = np.exp(2.0 * (values - v[owners]))
+    for state in range(STATES):
+        for action in (-1.0, 1.0):
+            mean = values[(owners == state) & (actions == action)].mean()
+            assert float(agent.q(states[state], torch.tensor([action]))) == pytest.approx(mean, abs=0.05)
+        here = owners == state
+        with torch.no_grad():
+            imitated = float(agent.policy(states[state])[0])
+        assert imitated == pytest.approx((weights * actions)[here].sum() / weights[here].sum(), abs=0.05)
+
+
+def test_stretches_end_where_their_episode_does(data):
+    transitions = Transitions(data, n_step=3, discount=DISCOUNT)
+    _, actions, rewards, following, terminals, passed = transitions.batch(torch.arange(len(transitions)))
+    found = stretches(data, 3)
+    assert len(transitions) == len(found) and {1, 2, 3} == {int(k) for k in passed}
+    np.testing.assert_allclose(rewards, [row[2] for row in found], rtol=1e-5)
+    assert terminals.bool().tolist() == [row[3] is None for row in found]
+    goes_on = ~terminals.bool()
+    assert following.argmax(dim=1)[goes_on].tolist() == [row[3] for row in found if row[3] is not None]
+    assert passed.tolist() == [row[4] for row in found]
+    np.testing.assert_array_equal(actions[:, 0], [row[1] for row in found])
+
+
 def test_no_transition_crosses_an_episodes_end(data):
     transitions = Transitions(data)
-    observations, actions, rewards, following, terminals = transitions.batch(torch.arange(len(transitions)))
+    observations, actions, rewards, following, terminals, _ = transitions.batch(torch.arange(len(transitions)))
     assert len(transitions) == len(data) - data.timeouts.sum() and terminals.sum() == data.terminals.sum()
     now, then, on = observations.argmax(dim=1), following.argmax(dim=1), actions[:, 0] > 0
     assert torch.equal(then, (now + on.long()).clamp(max=STATES - 1))

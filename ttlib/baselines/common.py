@@ -64,8 +64,10 @@ class Standardize(nn.Module):
 
 
 class Transitions:
-    """(s, a, r, s', terminal) of every step after which an observation is known.
+    """(s, a, r, s', terminal, passed) of every step after which an observation is known.
 
+    s' is the state `n_step` recorded steps after s, or the last one of the episode if that comes
+    sooner; r is the discounted sum of the rewards on the way and `passed` how many steps it was.
     A terminal has no next state; its own observation stands in, and whoever bootstraps
     multiplies it by 0. The last step of an episode that timed out went on to a state that
     nobody recorded, so it is left out. No pair s, s' therefore crosses an episode's end.
@@ -74,24 +76,34 @@ class Transitions:
         trajectories: the data.
         scale, shift: the rewards become scale * r + shift.
         device: where batches are made.
+        n_step, discount: how far s' lies ahead, and of the rewards on the way.
     """
 
-    def __init__(self, trajectories, scale=1.0, shift=0.0, device="cpu"):
-        steps = torch.from_numpy(np.flatnonzero(~trajectories.timeouts)).to(device)
+    def __init__(self, trajectories, scale=1.0, shift=0.0, device="cpu", n_step=1, discount=1.0):
+        now = np.flatnonzero(~trajectories.timeouts)
+        rewards = scale * trajectories.rewards + shift
+        total, ended, passed = rewards[now], trajectories.terminals[now], np.ones(len(now))
+        then = np.where(ended, now, now + 1)
+        for step in range(1, n_step):
+            on = ~ended & ~trajectories.timeouts[then]
+            total[on] += discount**step * rewards[then[on]]
+            passed[on] += 1
+            ended[on] = trajectories.terminals[then[on]]
+            then[on & ~ended] += 1
         self.observations = torch.tensor(trajectories.observations, device=device)
-        self.actions = torch.tensor(trajectories.actions, device=device)[steps]
-        self.rewards = torch.tensor(scale * trajectories.rewards + shift, device=device)[steps]
-        self.terminals = torch.tensor(trajectories.terminals, device=device)[steps].float()
-        self.now, self.then = steps, torch.where(self.terminals > 0, steps, steps + 1)
+        self.actions = torch.tensor(trajectories.actions[now], device=device)
+        self.now, self.then = torch.tensor(now, device=device), torch.tensor(then, device=device)
+        self.rewards, self.terminals, self.passed = (
+            torch.tensor(values, dtype=torch.float32, device=device) for values in (total, ended, passed)
+        )
 
     def __len__(self):
         return len(self.now)
 
     def batch(self, rows):
-        """s (B, N), a (B, M), r (B,), s' (B, N), terminal (B,) 0 or 1, for rows (B,)."""
-        now, then = self.now[rows], self.then[rows]
-        observations = self.observations
-        return observations[now], self.actions[rows], self.rewards[rows], observations[then], self.terminals[rows]
+        """s (B, N), a (B, M), r (B,), s' (B, N), terminal (B,) 0 or 1, passed (B,), for rows (B,)."""
+        seen, following = self.observations[self.now[rows]], self.observations[self.then[rows]]
+        return seen, self.actions[rows], self.rewards[rows], following, self.terminals[rows], self.passed[rows]
 
 
 def train(model, losses, count, settings, policy, folder=None, on_log=None, run=None, after_update=None):

@@ -107,7 +107,7 @@ def train(trajectories, actions, settings=None, folder=None, on_log=None, **size
     data = Transitions(trajectories)
 
     def losses(rows):
-        observations, taken, rewards, following, terminals = data.batch(rows)
+        observations, taken, rewards, following, terminals, _ = data.batch(rows)
         return model.losses(observations, taken[:, 0].long(), rewards, following, terminals)
 
     run = {"method": "cql", "model": model.size()}
