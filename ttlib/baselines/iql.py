@@ -17,11 +17,12 @@ How this differs from the authors' code: 1. observations are standardised; 2. th
 are computed from the same weights and minimised in one step of Adam, where theirs updates V
 first; 3. layers begin as PyTorch's do, not orthogonal; 4. a critic's target keeps V within what any
 sum of the recorded rewards can be: without this, values of a large maze of points left [-100, 0]
-and the loss of V kept rising; 5. with `n_step` above 1, for the ants collected here, a target sums so
-many recorded rewards, V is the expectile of such targets themselves, and the policy's weights are
-their advantages over V. That supposes a world without chance: what a stretch came to was then due to
-its actions. An ant's single action, of a twentieth of a second, says little about where it is going. Leaving out the last step of an episode that timed out is what D4RL's own
-function for such methods does.
+and the loss of V kept rising; 5. with `n_step` above 1, for the ants collected here, a target sums
+so many recorded rewards, V is the expectile of such targets themselves, and the policy's weights
+are their advantages over V. That supposes a world without chance, where what a stretch came to was
+due to its actions. An ant's single action, of a twentieth of a second, says little about where it
+is going. Leaving out the last step of an episode that timed out is what D4RL's own function for
+such methods does.
 """
 
 import argparse
