@@ -1,5 +1,7 @@
 """IQL against dynamic programming: values of a small chain whose transitions and behaviour are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +162,17 @@ def test_no_transition_crosses_an_episodes_end(data):
     assert torch.equal(terminals.bool(), on & (now == STATES - 1))
 
 
+def test_a_place_is_divided_by_its_unit_and_the_rest_by_its_spread(data):
+    quick = settings(0.7, updates=2)
+    plain, _ = iql.train(data, quick)
+    agent, _ = iql.train(data, replace(quick, place_unit=0.3))
+    torch.testing.assert_close(plain.standardize.std, torch.from_numpy(data.observations.std(axis=0)) + 1e-3)
+    for standardize in (agent.standardize, agent.policy.standardize):
+        torch.testing.assert_close(standardize.std[:2], torch.full((2,), 0.3))
+        assert torch.equal(standardize.std[2:], plain.standardize.std[2:])
+        assert torch.equal(standardize.mean, plain.standardize.mean)
+
+
 def test_rewards_are_rescaled_as_asked(data):
     scale, shift = rescaling(data, "range")
     np.testing.assert_allclose(np.ptp(scale * data.returns), 1000)
@@ -236,11 +249,13 @@ def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_p
     out = tmp_path / "pointmaze-umaze-iql.safetensors"
     arguments = ["--dataset", "local:pointmaze-umaze", "--out", str(out), "--folder", str(tmp_path), "--device", "cpu"]
     arguments += ["--updates", "20", "--batch", "16", "--expectile", "0.8", "--discount", "0.9", "--target-rate", "0.1"]
+    arguments += ["--n-step", "2", "--place-unit", "0.5"]
     monkeypatch.setattr("sys.argv", ["iql", *arguments])
     iql.main()
     agent, about = common.load_model(out, IQL)
     assert (about["dataset"], about["fingerprint"]) == ("local:pointmaze-umaze", data.fingerprint())
     given = {"updates": 20, "batch": 16, "expectile": 0.8, "discount": 0.9, "target_rate": 0.1}
+    given |= {"n_step": 2, "place_unit": 0.5}
     authors = {"temperature": 10.0, "rewards": "minus one"}
     assert {key: about["settings"][key] for key in (*given, *authors)} == given | authors
     assert agent.shift == -1.0 and agent.scale == 1.0 and "ttlib.baselines.iql" in about["command"]
