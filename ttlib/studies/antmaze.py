@@ -112,7 +112,7 @@ def bars(ax, record):
             label = None
     ax.set_xticks(range(len(datasets)), [maze_of(dataset) for dataset in datasets])
     ax.set(ylabel="episodes that reach the goal (%)", ylim=(0, 105))
-    ax.legend(ncols=2)
+    ax.legend(ncols=len(methods) + 1, loc="upper center", bbox_to_anchor=(0.5, -0.1))  # below, off all bars
 
 
 def draw(record):
