@@ -173,6 +173,13 @@ def test_a_place_is_divided_by_its_unit_and_the_rest_by_its_spread(data):
         assert torch.equal(standardize.mean, plain.standardize.mean)
 
 
+def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(ValueError, match="n_step, 0, is at least 1"):
+        IQLSettings(n_step=0)
+    with pytest.raises(ValueError, match=r"place_unit, -0\.3, at least 0"):
+        IQLSettings(place_unit=-0.3)
+
+
 def test_rewards_are_rescaled_as_asked(data):
     scale, shift = rescaling(data, "range")
     np.testing.assert_allclose(np.ptp(scale * data.returns), 1000)

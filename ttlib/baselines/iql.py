@@ -59,6 +59,9 @@ class IQLSettings(Settings):
             the data came to, instead of Q of single actions.
         place_unit: metres that x and y, an observation's first two numbers, are divided by; 0: by their spread, as
             the other numbers are. Over a maze that is so wide that networks hardly see the goal, a disc of 0.5 m.
+
+    Raises:
+        ValueError: `n_step` below 1, or a unit below 0.
     """
 
     expectile: float = 0.7
@@ -70,11 +73,16 @@ class IQLSettings(Settings):
     n_step: int = 1
     place_unit: float = 0.0
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.n_step < 1 or self.place_unit < 0:
+            raise ValueError(f"n_step, {self.n_step}, is at least 1, and place_unit, {self.place_unit}, at least 0.")
+
 
 ANTMAZE = IQLSettings(expectile=0.9, temperature=10.0, rewards="minus one")
 # For the ant mazes collected here, whose ants decide twice as often as D4RL's: the same discount a second, and slow
-# copies that follow faster, for a tenth of the updates. All was chosen by the policy's success on other episodes than
-# the study's: of 50 in medium-play, after 50,000 updates, 10 to 20% come through with single steps, 26% with stretches
+# copies that follow faster, for a tenth of the updates. The rest was chosen by the policy's success on other episodes
+# than the study's: of 50 in medium-play, after 50,000 updates, 10 to 20% come through with single steps, 26% with stretches
 # of ten, 36% with places in metres besides, 44% in units of 0.3 m; 42% with metres and a temperature of 3 instead of
 # 10. Stretches of 25 (28%), a discount of 0.998 (22%) and an expectile of 0.9 (12%) did worse.
 LOCAL_ANTMAZE = replace(
