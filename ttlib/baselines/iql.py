@@ -82,9 +82,10 @@ class IQLSettings(Settings):
 ANTMAZE = IQLSettings(expectile=0.9, temperature=10.0, rewards="minus one")
 # For the ant mazes collected here, whose ants decide twice as often as D4RL's: the same discount a second, and slow
 # copies that follow faster, for a tenth of the updates. The rest was chosen by the policy's success on other episodes
-# than the study's: of 50 in medium-play, after 50,000 updates, 10 to 20% come through with single steps, 26% with stretches
-# of ten, 36% with places in metres besides, 44% in units of 0.3 m; 42% with metres and a temperature of 3 instead of
-# 10. Stretches of 25 (28%), a discount of 0.998 (22%) and an expectile of 0.9 (12%) did worse.
+# than the study's: of 50 in medium-play, after 50,000 updates, with places in metres, 20% come through with single
+# steps and 36% with stretches of ten; 44% in units of 0.3 m; 26% with places standardised; 42% with metres and a
+# temperature of 3 instead of 10. Stretches of 25 (28%), a discount of 0.998 (22%) and an expectile of 0.9 (12%), all in
+# metres, did worse.
 LOCAL_ANTMAZE = replace(
     ANTMAZE, expectile=0.7, temperature=3.0, discount=0.995, target_rate=0.02, n_step=10, place_unit=0.3
 )
