@@ -269,6 +269,7 @@ def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_p
     assert iql.settings_for("d4rl:antmaze-umaze-v2") == iql.ANTMAZE
     assert iql.settings_for("local:pointmaze-umaze") == iql.ANTMAZE
     assert iql.settings_for("local:antmaze-umaze") == iql.LOCAL_ANTMAZE
+    assert iql.settings_for("local:antmaze-large-play") == iql.LOCAL_LARGE
     assert iql.settings_for("local:hopper-medium") == iql.IQLSettings()
 
 

@@ -89,6 +89,11 @@ ANTMAZE = IQLSettings(expectile=0.9, temperature=10.0, rewards="minus one")
 LOCAL_ANTMAZE = replace(
     ANTMAZE, expectile=0.7, temperature=3.0, discount=0.995, target_rate=0.02, n_step=10, place_unit=0.3
 )
+# At the speed of the data, the way through the large maze takes an ant 640 steps: with a discount of 0.995 hardly any
+# value is left at its beginning to tell directions by. With 0.998 all differences of V are larger, so the temperature
+# is lower: of 50 other episodes than the study's in large-play, after 50,000 updates, none, 22% and 6% come through
+# with 0.1, 0.3 and 1.
+LOCAL_LARGE = replace(LOCAL_ANTMAZE, discount=0.998, temperature=0.3)
 
 
 def rescaling(trajectories, how):
@@ -222,7 +227,9 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
 
 
 def settings_for(dataset):
-    """The settings for a data set: `LOCAL_ANTMAZE` for ant mazes collected here, else the authors' for its kind."""
+    """The settings for a data set: those above for ant mazes collected here, else the authors' for its kind."""
+    if dataset.startswith("local:antmaze-large"):
+        return LOCAL_LARGE
     if dataset.startswith("local:antmaze"):
         return LOCAL_ANTMAZE
     return ANTMAZE if "maze" in dataset else IQLSettings()
