@@ -15,10 +15,11 @@ import torch
 from torch.nn import functional as F
 
 from ttlib import model as model_module
+from ttlib.choice import expectation, likeliest, sample
 from ttlib.discretize import Bins
 from ttlib.loss import slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer
-from ttlib.search import expectation, likeliest, plan_by_return, sample
+from ttlib.search import plan_by_return
 from ttlib.settings import Settings, keep_freed_memory, make_optimizer
 from ttlib.tokens import Layout, Tokenizer
 

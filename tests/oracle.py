@@ -9,7 +9,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from ttlib.search import expectation, likeliest, sample
+from ttlib.choice import expectation, likeliest, sample
 
 
 def next_logits(model, sequences, keep, context=None):

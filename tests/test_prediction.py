@@ -10,6 +10,7 @@ import torch
 from tests import oracle as slow
 from tests.models import random_model, random_tokenizer, random_tokens
 from ttlib.baselines.pets import Ensemble
+from ttlib.choice import sample
 from ttlib.datasets.policies import Behaviour
 from ttlib.discretize import Bins, fit_uniform
 from ttlib.hiding import HiddenWindows, draw_hidden
@@ -23,7 +24,6 @@ from ttlib.prediction import (
     roll_out_ensemble,
     roll_out_simulator,
 )
-from ttlib.search import sample
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
 from ttlib.trajectories import Trajectories
 

@@ -5,9 +5,10 @@ import torch
 
 from tests import oracle
 from tests.models import random_model, random_tokenizer, random_tokens
+from ttlib.choice import expectation, likeliest, sample
 from ttlib.control import nearness_of_actions
 from ttlib.q_search import VALUES, plan_by_q
-from ttlib.search import expectation, likeliest, plan_by_return, sample
+from ttlib.search import plan_by_return
 from ttlib.tokens import Layout
 
 

@@ -6,10 +6,12 @@ from torch.nn import functional as F
 
 from tests import oracle
 from tests.models import random_model, random_tokenizer, random_tokens
+from ttlib.beams import Beams
+from ttlib.choice import likeliest, sample
 from ttlib.control import nearness_of_actions
 from ttlib.discretize import Bins
 from ttlib.q_search import plan_by_q
-from ttlib.search import Beams, beam_search, likeliest, plan_by_return, sample
+from ttlib.search import beam_search, plan_by_return
 from ttlib.tokens import Layout
 
 

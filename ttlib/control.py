@@ -140,7 +140,7 @@ class ReturnController(Controller):
     Args (beside `Controller`'s):
         expand, top_k, drop_mass: see `ttlib.search.plan_by_return`.
         tolerance: how far apart two actions are that count as nearly the same where the unlikely ones are left out;
-            see `nearness` of `ttlib.search.sample`. 0: a token counts as likely as it is itself.
+            see `nearness` of `ttlib.choice.sample`. 0: a token counts as likely as it is itself.
         seed: of the sampled actions.
 
     Raises:

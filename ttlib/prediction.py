@@ -16,8 +16,9 @@ import gymnasium
 import numpy as np
 import torch
 
+from ttlib.beams import Beams
+from ttlib.choice import sample
 from ttlib.datasets.rollouts import rollout
-from ttlib.search import Beams, sample
 
 
 @dataclass

@@ -9,8 +9,10 @@ IQL's two critics, evaluated on the values that tokens stand for.
 
 import torch
 
+from ttlib.beams import Beams, check_prompt, repeats_a_sibling, survivors
+from ttlib.choice import expectation, likeliest, sample_action
 from ttlib.model import Segment, decode_one_token
-from ttlib.search import Beams, Plan, check_prompt, expectation, likeliest, repeats_a_sibling, sample_action, survivors
+from ttlib.search import Plan
 
 VALUES = ("q", "v", "last q")
 
