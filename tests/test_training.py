@@ -127,7 +127,7 @@ def test_a_model_can_start_from_another_one(tmp_path):
 
     def trained(name, out, count=120, **options):
         chosen = settings(tokens=19 * 8 * count, log_every=1, learning_rate=3e-3)
-        arguments = (chosen, options.pop("size", size), tokens, 4)
+        arguments = (chosen, options.pop("size", size), options.pop("tokens", tokens), 4)
         return train_from_data(
             f"file:{tmp_path / name}.npz", tmp_path / out, *arguments, folder=tmp_path / out[:-12], **options
         )[2]
@@ -147,8 +147,13 @@ def test_a_model_can_start_from_another_one(tmp_path):
     ordered = trained("other", "e.safetensors", 1, ordered=True)
     assert ordered[0]["loss"] != fresh[0]["loss"]
     assert load_model(tmp_path / "e.safetensors")[2]["ordered"] and "ordered" not in about
-    with pytest.raises(ValueError, match="another size"):
-        trained("other", "d.safetensors", 1, start=tmp_path / "a.safetensors", size=size | {"layers": 2})
+    # Words cut in half: two for each, so that it begins log 2 a token above where the first ended; of a transition's
+    # five tokens the action counts five times.
+    halves = trained("one", "g.safetensors", 1, start=tmp_path / "a.safetensors", tokens={"bins": 20})
+    assert abs(halves[0]["loss"] - first[-1]["loss"] - 9 / 5 * np.log(2)) < 0.15
+    for changed in ({"size": size | {"layers": 2}}, {"tokens": {"bins": 5}}):
+        with pytest.raises(ValueError, match="another size"):
+            trained("other", "d.safetensors", 1, start=tmp_path / "a.safetensors", **changed)
 
 
 @pytest.mark.parametrize("able", [True, False])

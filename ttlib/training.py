@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from ttlib import checkpoints
 from ttlib.datasets import load
+from ttlib.finer import parts_between, split_words
 from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.ordered import order_bins
@@ -169,7 +170,8 @@ def train_from_data(
         settings: `Settings`.
         size: keyword arguments of `TrajectoryTransformer` (layers, heads, width, dropout).
         tokens: keyword arguments of `Tokenizer.fit`.
-        start: a checkpoint to start from, such as the same body's in another maze; random weights if left out.
+        start: a checkpoint to start from, such as the same body's in another maze, or one with fewer bins of the same
+            data, each of which is then cut into parts (`ttlib.finer`); random weights if left out.
         ordered: let random weights begin with the bins in order (`ttlib.ordered`).
         eight_bits: see `ttlib.model.save_model`.
         beginnings: see `TokenWindows`.
@@ -187,8 +189,10 @@ def train_from_data(
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
     begun = {}
     if start:
-        other, _, its = load_model(start, device)
-        if (other.layout, other.size()) != (model.layout, model.size()):
+        other, its_tokenizer, its = load_model(start, device)
+        if other.vocabulary < model.vocabulary and (parts := parts_between(its_tokenizer.bins, tokenizer.bins)):
+            other = split_words(other, parts)
+        if (other.layout, other.size() | {"dropout": model.dropout}) != (model.layout, model.size()):
             raise ValueError(f"{start} is a model of another size, or of other transitions; nothing can start from it.")
         model.load_state_dict(other.state_dict())
         origin = ("dataset", "command", "commit", "tokens", "start")
@@ -219,7 +223,7 @@ def main():
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
     begin = parser.add_mutually_exclusive_group()
     # Not --start, which torchrun would take for an option of its own.
-    begin.add_argument("--weights", type=Path, help="a checkpoint to start from, of the same size")
+    begin.add_argument("--weights", type=Path, help="a checkpoint to start from, of the same size or with fewer bins")
     begin.add_argument("--ordered", action="store_true", help="let each slot's bins begin in order (for few tokens)")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="muon gets further with few tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
