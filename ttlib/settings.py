@@ -27,8 +27,9 @@ class Settings:
         clip: largest norm of the gradient.
         optimizer: "adamw", or "muon" for few tokens (`ttlib.muon`).
         action_weight: weight of an action token in the loss; all others weigh 1.
+        jitter: how far the observations that are read are moved, in bins, see `ttlib.jitter`; 0 for not at all.
         bf16: run matrix products in bfloat16, where `matrix_products` finds that the machine can.
-        seed: of data order and dropout.
+        seed: of data order, dropout and jitter.
         log_every, save_every: updates between lines of the curve, and between checkpoints.
     """
 
@@ -43,6 +44,7 @@ class Settings:
     clip: float = 1.0
     optimizer: str = "adamw"
     action_weight: float = 5.0
+    jitter: float = 0.0
     bf16: bool = True
     seed: int = 0
     log_every: int = 50

@@ -163,6 +163,7 @@ class TokenWindows:
 
     def __init__(self, tokenizer, trajectories, transitions=10, goals=None, beginnings=0):
         self.layout, self.transitions, self.stop = tokenizer.layout, transitions, tokenizer.stop
+        self.bins = tokenizer.bins.size
         self.tokens = tokenizer.encode(trajectories).to(torch.int16)
         bounds = torch.from_numpy(trajectories.bounds)
         episode = torch.repeat_interleave(torch.arange(len(bounds)), bounds[:, 1] - bounds[:, 0])

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from ttlib import checkpoints
 from ttlib.datasets import load
 from ttlib.finer import parts_between, split_words
+from ttlib.jitter import jittered
 from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.ordered import order_bins
@@ -115,7 +116,8 @@ def _accumulate_gradients(model, windows, chosen, weights, settings, step, world
     if world > 1:
         dist.all_reduce(total)
     rank = dist.get_rank() if world > 1 else 0
-    torch.manual_seed((settings.seed * 1_000_003 + step) * 1024 + rank)  # dropout
+    torch.manual_seed((settings.seed * 1_000_003 + step) * 1024 + rank)  # dropout, and jitter
+    reader = _jittery(model, windows, settings.jitter) if settings.jitter else model
     by_slot = torch.zeros(2, len(weights), device=tokens.device)
     # What windows see together, such as images, is read once, so the batch is not cut then.
     size = len(tokens) if context else settings.microbatch or len(tokens)
@@ -124,13 +126,18 @@ def _accumulate_gradients(model, windows, chosen, weights, settings, step, world
         last = number == len(parts)
         with contextlib.nullcontext() if world == 1 or last else model.no_sync():
             with matrix_products(tokens.device, settings.bf16):
-                losses = token_losses(model, part, *context) * mask
+                losses = token_losses(reader, part, *context) * mask
             # DDP averages over processes, so that the sum over all tokens needs `world` once more.
             ((losses * weights).sum() * world / total).backward()
         by_slot += torch.stack([losses.detach().sum(dim=0), mask.sum(dim=0)])
     if world > 1:
         dist.all_reduce(by_slot)
     return by_slot
+
+
+def _jittery(model, windows, spread):
+    """`model`, but what it reads is jittered before."""
+    return lambda tokens, *context: model(jittered(tokens, windows.layout, windows.bins, spread), *context)
 
 
 @contextlib.contextmanager
@@ -233,6 +240,7 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--action-weight", type=float, default=5.0, help="of an action token in the loss; others: 1")
+    parser.add_argument("--jitter", type=float, default=0.0, help="how far observations that are read move, in bins")
     parser.add_argument("--method", default="quantile", help="discretizer: quantile or uniform")
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
@@ -247,6 +255,7 @@ def main():
         learning_rate=options.learning_rate,
         optimizer=options.optimizer,
         action_weight=options.action_weight,
+        jitter=options.jitter,
         seed=options.seed,
         bf16=not options.float32,
     )
