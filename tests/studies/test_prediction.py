@@ -95,6 +95,37 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     assert trained["training"]["settings"]["updates"] == 4
 
 
+def test_what_a_record_says_of_another_data_set_stays_in_it(small, tmp_path, capsys):
+    few = small | {"methods": ["pets", "tt", "simulator"]}
+    for job in jobs.listed(few, study.METHODS).values():
+        assert study.main(["run", json.dumps(job)]) is None
+    assert study.main(["gather", json.dumps(few)]) is None
+    path = tmp_path / "figures/studies/prediction.json"
+    first = json.loads(path.read_text())
+    path.write_text(path.read_text().replace("local:hopper-expert", "local:humanoid-expert"))
+    fewer = few | {"methods": ["pets", "simulator"], "only": {}}
+    assert study.main(["gather", json.dumps(fewer)]) is None
+    both = json.loads(path.read_text())
+    rows = [row for row in both["rows"] if row["dataset"] == "local:humanoid-expert"]
+    assert [row | {"dataset": "local:hopper-expert"} for row in rows] == first["rows"]
+    assert {row["method"] for row in both["rows"] if row["dataset"] == "local:hopper-expert" and "method" in row} == {
+        "pets",
+        "simulator",
+    }
+    claims = {claim["id"]: claim["value"] for claim in both["claims"]}
+    assert (
+        claims["tt_minus_pets_humanoid"]
+        == {claim["id"]: claim["value"] for claim in first["claims"]}["tt_minus_pets_hopper"]
+    )
+    asked = both["provenance"]["parameters"]
+    assert asked["datasets"] == ["local:humanoid-expert", "local:hopper-expert"]
+    assert asked["only"]["tt"] == ["local:humanoid-expert"] and asked["only"]["pets"] == asked["datasets"]
+    assert study.main(["gather", json.dumps(fewer)]) is None  # once more: nothing doubles
+    assert json.loads(path.read_text())["rows"] == both["rows"]
+    changed = fewer | {"settings": small["settings"] | {"tt": {"humanoid": {"words": 200}}}}
+    assert "tt on local:humanoid-expert was measured with other settings" in study.main(["gather", json.dumps(changed)])
+
+
 def test_words_can_be_finer_than_the_histogram(small, tmp_path):
     job = jobs.listed(small, study.METHODS)["hopper-expert-tt-half-0"]
     finer = {"hopper": job["settings"]["hopper"] | {"words": 150, "dropout": 0.0}}

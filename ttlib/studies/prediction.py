@@ -36,7 +36,7 @@ from ttlib.ordered import order_bins
 from ttlib.paths import ROOT
 from ttlib.prediction import draw_futures, markovian, roll_out_simulator
 from ttlib.provenance import commit, describe_device, how_trained, lock_hash
-from ttlib.studies import jobs, prediction_curves
+from ttlib.studies import jobs, parts, prediction_curves
 from ttlib.studies.prediction_pets import ensemble
 from ttlib.studies.prediction_task import Task, body_of, generator_of, measure_starts
 from ttlib.tokens import TokenWindows
@@ -179,11 +179,16 @@ def work(job, folder):
 def gather(config):
     """Write the study's record from the results of its jobs; gives its path and the tables.
 
+    What the record says of data sets that `config` leaves out stays in it, see `ttlib.studies.parts`.
+
     Raises:
         FileNotFoundError, ValueError: a job is not done, or was done with other settings.
     """
     listed = {name: complete(job) for name, job in jobs.listed(config, METHODS).items()}
-    record = prediction_curves.record(STUDY, config, [found["row"] for found in jobs.results(STUDY, listed)])
+    found = [result["row"] for result in jobs.results(STUDY, listed)]
+    path = ROOT / "figures" / "studies" / f"{STUDY}.json"
+    rest = parts.rest_of(path, config, lambda dataset: body_of({"dataset": dataset}))
+    record = prediction_curves.record(STUDY, found, *rest)
     return record.write(), prediction_curves.table(record.rows) + "\n\n" + prediction_curves.grid_table(record.rows)
 
 

@@ -123,13 +123,20 @@ def claim(record):
         record.claim("pets_r2", least, "fraction", (0.95, 1.0), note=note)
 
 
-def record(study, config, rows):
-    """The `Record`, not yet written, from the rows of all jobs."""
-    seeds = sorted({row["seed"] for row in rows})
-    prints = {row["dataset"]: row["fingerprint"] for row in rows}
+def record(study, rows, others, prints, config):
+    """The `Record`, not yet written, from the rows of all jobs.
+
+    Args:
+        others: the record's rows of other data sets, already curves.
+        prints: their fingerprints by data set.
+        config: what was asked for in all.
+    """
+    seeds = sorted({row["seed"] for row in [*rows, *others]})
+    prints = prints | {row["dataset"]: row["fingerprint"] for row in rows}
     asked = [config["evaluation"][key] for key in ("seed", "validation_seed")]
-    made = Record(study, "studies", config, [*seeds, *asked], prints, curves(rows))
-    made.started -= 60 * sum(row["training"]["minutes"] + row["minutes"] for row in rows)  # what the jobs took
+    made = Record(study, "studies", config, [*seeds, *asked], prints, [*others, *curves(rows)])
+    took = [row["training"]["minutes"] + row["minutes"] for row in made.rows if row["what"] == "training"]
+    made.started -= 60 * sum(took)  # what the jobs took
     claim(made)
     return made
 
