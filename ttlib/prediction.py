@@ -109,7 +109,9 @@ def markovian(model):
 
 
 @torch.inference_mode()
-def draw_futures(model, prompt, horizon, samples, generator=None, actions=None, hide=0.0, keep=None):
+def draw_futures(
+    model, prompt, horizon, samples, generator=None, actions=None, hide=0.0, keep=None, drop_mass=None
+):
     """Draw futures from a Trajectory Transformer.
 
     Args:
@@ -121,6 +123,9 @@ def draw_futures(model, prompt, horizon, samples, generator=None, actions=None, 
         hide: probability with which a number of a drawn observation is hidden from the model afterwards.
             Then the model's last bin is the token of hidden numbers.
         keep: whole transitions that go on when the model's positions are used up; half of them if left out.
+        drop_mass: leave out the unlikeliest words that together have less than this probability, see
+            `ttlib.choice.sample`, or None. A model spreads a little of it over all words, and of hundreds of draws a
+            step some would fall there.
 
     Returns:
         (samples, horizon, N) int64: the observations drawn, before anything is hidden.
@@ -140,7 +145,7 @@ def draw_futures(model, prompt, horizon, samples, generator=None, actions=None, 
     for step in range(steps):
         slot = (layout.observation + step) % layout.transition
         logits = torch.cat([beams.logits[:, :bins], beams.logits[:, -1:]], dim=1)
-        tokens = sample(logits, torch.rand(samples, generator=generator, device=device))
+        tokens = sample(logits, torch.rand(samples, generator=generator, device=device), drop_mass=drop_mass)
         if actions is not None and layout.actions.start <= slot < layout.actions.stop:
             tokens = actions[step // layout.transition, slot - layout.observation].expand(samples).to(device)
         drawn[:, step] = tokens
