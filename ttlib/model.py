@@ -259,22 +259,20 @@ def _attend_segments(query, layer, segments, fresh):
     return mixed
 
 
-WORDS = ("embedding.weight", "head")  # a vector for each word, and so most of a model that has many
-
-
 def save_model(path, model, tokenizer, about, eight_bits=False):
     """Write model and tokenizer to one checkpoint, weights in bfloat16.
 
     Args:
         about: provenance, plain values; `load_model` gives it back.
-        eight_bits: keep the vectors of words as whole numbers up to 127 and a scale each. That is about as fine, since
+        eight_bits: keep each row of a matrix as whole numbers up to 127 and a scale. That is about as fine, since
             bfloat16 has eight bits of precision, too, and half as large.
     """
     tensors = {f"model/{name}": tensor.bfloat16() for name, tensor in model.state_dict().items()}
-    for name in WORDS if eight_bits else ():
-        vectors = model.state_dict()[name].float()
-        scale = vectors.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
-        tensors[f"model/{name}"], tensors[f"scale/{name}"] = (vectors / scale).round().to(torch.int8), scale
+    for name, weight in model.state_dict().items() if eight_bits else ():
+        if weight.ndim > 1:
+            scale = (weight.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127).bfloat16()
+            whole = (weight.float() / scale.float()).round().clamp(-127, 127)
+            tensors[f"model/{name}"], tensors[f"scale/{name}"] = whole.to(torch.int8), scale
     tensors["edges"] = tokenizer.bins.edges
     description = {"kind": model.kind, "model": model.size(), "tokenizer": tokenizer.describe()}
     checkpoints.save(path, tensors, description | {"about": about})
@@ -294,7 +292,7 @@ def load_model(path, device="cpu", build=TrajectoryTransformer):
         raise ValueError(f"{path} holds no {build.kind}; it says that it holds a {description.get('kind')}.")
     tokenizer = Tokenizer.restore(tensors["edges"], description["tokenizer"])
     model = build(Layout(**description["tokenizer"]["layout"]), **description["model"])
-    scales = checkpoints.part(tensors, "scale/")
+    scales = {name: scale.float() for name, scale in checkpoints.part(tensors, "scale/").items()}
     weights = {name: weight.float() for name, weight in checkpoints.part(tensors, "model/").items()}
     model.load_state_dict({name: weight * scales.get(name, 1.0) for name, weight in weights.items()})
     tokenizer.env_id = tokenizer.env_id or description["about"].get("env_id", "")

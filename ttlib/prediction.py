@@ -109,9 +109,7 @@ def markovian(model):
 
 
 @torch.inference_mode()
-def draw_futures(
-    model, prompt, horizon, samples, generator=None, actions=None, hide=0.0, keep=None, drop_mass=None
-):
+def draw_futures(model, prompt, horizon, samples, generator=None, actions=None, hide=0.0, keep=None, drop_mass=None):
     """Draw futures from a Trajectory Transformer.
 
     Args:

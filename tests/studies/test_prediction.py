@@ -95,35 +95,47 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     assert trained["training"]["settings"]["updates"] == 4
 
 
-def test_what_a_record_says_of_another_data_set_stays_in_it(small, tmp_path, capsys):
-    few = small | {"methods": ["pets", "tt", "simulator"]}
-    for job in jobs.listed(few, study.METHODS).values():
-        assert study.main(["run", json.dumps(job)]) is None
-    assert study.main(["gather", json.dumps(few)]) is None
+def test_what_a_record_says_of_other_jobs_stays_in_it(small, tmp_path):
     path = tmp_path / "figures/studies/prediction.json"
-    first = json.loads(path.read_text())
+
+    def gathered(config):
+        assert study.main(["gather", json.dumps(config)]) is None
+        return json.loads(path.read_text())
+
+    def rows_about(record, method):
+        return [row for row in record["rows"] if row.get("method") == method]
+
+    def gap(record):
+        return prediction_curves.find(record["rows"], "gap", "local:hopper-expert", second=["pets", "policy"])[0]
+
+    three = small | {"methods": ["pets", "tt", "simulator"]}
+    for job in jobs.listed(three, study.METHODS).values():
+        assert study.main(["run", json.dumps(job)]) is None
+    whole = gathered(three)
+    one = gathered(three | {"methods": ["tt"]})
+    assert all(rows_about(one, name) == rows_about(whole, name) for name in three["methods"])
+    assert len(one["rows"]) == len(whole["rows"])
+    assert gap(one)["mean"] == pytest.approx(gap(whole)["mean"], abs=2e-3)
+    assert "paired" not in gap(whole) and not gap(one)["paired"] and len(gap(one)["standard_error"]) == 3
+    asked = one["provenance"]["parameters"]
+    assert set(asked["methods"]) == set(three["methods"]) and asked["only"]["pets"] == ["local:hopper-expert"]
+    assert gathered(three | {"methods": ["tt"]})["rows"] == one["rows"]  # once more: nothing doubles
+    assert gathered(three)["rows"] == whole["rows"]
+
     path.write_text(path.read_text().replace("local:hopper-expert", "local:humanoid-expert"))
-    fewer = few | {"methods": ["pets", "simulator"], "only": {}}
-    assert study.main(["gather", json.dumps(fewer)]) is None
-    both = json.loads(path.read_text())
-    rows = [row for row in both["rows"] if row["dataset"] == "local:humanoid-expert"]
-    assert [row | {"dataset": "local:hopper-expert"} for row in rows] == first["rows"]
-    assert {row["method"] for row in both["rows"] if row["dataset"] == "local:hopper-expert" and "method" in row} == {
-        "pets",
-        "simulator",
-    }
-    claims = {claim["id"]: claim["value"] for claim in both["claims"]}
-    assert (
-        claims["tt_minus_pets_humanoid"]
-        == {claim["id"]: claim["value"] for claim in first["claims"]}["tt_minus_pets_hopper"]
+    both = gathered(small | {"methods": ["simulator"]})
+    kept = [row for row in both["rows"] if row["dataset"] == "local:humanoid-expert"]
+    assert [row | {"dataset": "local:hopper-expert"} for row in kept] == whole["rows"]
+    claims = ({claim["id"]: claim["value"] for claim in record["claims"]} for record in (both, whole))
+    assert next(claims)["tt_minus_pets_humanoid"] == next(claims)["tt_minus_pets_hopper"]
+    changed = small | {"methods": ["simulator"], "settings": small["settings"] | {"tt": {"humanoid": {"words": 200}}}}
+    assert "tt on local:humanoid-expert was measured with other" in study.main(["gather", json.dumps(changed)])
+
+    elsewhere = json.dumps(whole).replace(
+        json.dumps(rows_about(whole, "pets")[-2]["came"]), json.dumps([[0.0] * 11] * 3)
     )
-    asked = both["provenance"]["parameters"]
-    assert asked["datasets"] == ["local:humanoid-expert", "local:hopper-expert"]
-    assert asked["only"]["tt"] == ["local:humanoid-expert"] and asked["only"]["pets"] == asked["datasets"]
-    assert study.main(["gather", json.dumps(fewer)]) is None  # once more: nothing doubles
-    assert json.loads(path.read_text())["rows"] == both["rows"]
-    changed = fewer | {"settings": small["settings"] | {"tt": {"humanoid": {"words": 200}}}}
-    assert "tt on local:humanoid-expert was measured with other settings" in study.main(["gather", json.dumps(changed)])
+    path.write_text(elsewhere)
+    assert "predicted other starts than pets" in study.main(["gather", json.dumps(three | {"methods": ["tt"]})])
 
 
 def test_words_can_be_finer_than_the_histogram(small, tmp_path):

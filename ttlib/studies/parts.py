@@ -1,49 +1,39 @@
-"""Parts: a study of several data sets that is measured one at a time, perhaps on several machines.
+"""Parts: a study that is measured a job at a time, perhaps on several machines and over weeks.
 
-What is gathered replaces the record's rows of the data sets that were asked for. Rows of others stay, if the study
-still asks of them what it asked when they were measured.
+What is gathered replaces the record's rows of the jobs that were asked for. Rows of other jobs stay, if the study still
+asks of them what it asked when they were measured.
 """
 
-from ttlib import records
 from ttlib.studies.jobs import for_set
 
 
-def rest_of(path, config, body_of):
-    """What the record at `path` says of data sets that `config` does not name.
+def others(record, measured, config, body_of):
+    """What a record has that `config` does not ask for, and all that it has with what is asked for.
 
     Args:
+        record: see `ttlib.records.read`.
+        measured: the (data set, method) pairs of its rows.
         config: a study's configuration, see `jobs.listed`.
         body_of: function of a data set's name that gives the body whose settings are its own.
 
     Returns:
-        rows, fingerprints by data set, and `config` with these data sets, too; where there is no such record or it has
-        no others, no rows, no fingerprints and `config`.
+        The set of those pairs that `config` does not ask for, and `config` with them.
 
     Raises:
-        ValueError: they were measured with other settings than `config` has, or the file is not a record.
+        ValueError: one of them was measured with other settings than `config` has.
     """
-    if not path.is_file():
-        return [], {}, config
-    record = records.read(path)
-    then, names = record["provenance"]["parameters"], list(record["provenance"]["datasets"])
-    names = [name for name in names if name not in config["datasets"]]
-    for name in names:
-        for method in _methods(then, name):
-            if _asked(then, name, method, body_of) != _asked(config, name, method, body_of):
-                raise ValueError(
-                    f"{method} on {name} was measured with other settings than the study has; measure that again, too."
-                )
-    if not names:
-        return [], {}, config
-    rows = [row for row in record.get("rows", []) if row["dataset"] in names]
-    prints = {name: record["provenance"]["datasets"][name] for name in names}
-    only = {
-        method: [name for name in names if method in _methods(then, name)]
-        + [name for name in config["datasets"] if method in _methods(config, name)]
-        for method in dict.fromkeys([*then["methods"], *config["methods"]])
-    }
-    joined = {"datasets": [*names, *config["datasets"]], "methods": list(only), "only": only}
-    return rows, prints, config | joined
+    then = record["provenance"]["parameters"]
+    asked = {(name, method) for name in config["datasets"] for method in _methods(config, name)}
+    kept = set(measured) - asked
+    for name, method in sorted(kept):
+        if _asked(then, name, method, body_of) != _asked(config, name, method, body_of):
+            raise ValueError(
+                f"{method} on {name} was measured with other settings than the study has; measure that again, too."
+            )
+    names = list(dict.fromkeys([*then["datasets"], *config["datasets"]]))
+    methods = list(dict.fromkeys([*config["methods"], *(method for _, method in sorted(kept))]))
+    only = {method: [name for name in names if (name, method) in kept | asked] for method in methods}
+    return kept, config | {"datasets": names, "methods": methods, "only": only}
 
 
 def _methods(config, dataset):

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ttlib import training
+from ttlib import records, training
 from ttlib.hiding import HiddenWindows
 from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.ordered import order_bins
@@ -179,16 +179,21 @@ def work(job, folder):
 def gather(config):
     """Write the study's record from the results of its jobs; gives its path and the tables.
 
-    What the record says of data sets that `config` leaves out stays in it, see `ttlib.studies.parts`.
+    What the record says of jobs that `config` does not ask for stays in it, see `ttlib.studies.parts`.
 
     Raises:
         FileNotFoundError, ValueError: a job is not done, or was done with other settings.
     """
     listed = {name: complete(job) for name, job in jobs.listed(config, METHODS).items()}
     found = [result["row"] for result in jobs.results(STUDY, listed)]
-    path = ROOT / "figures" / "studies" / f"{STUDY}.json"
-    rest = parts.rest_of(path, config, lambda dataset: body_of({"dataset": dataset}))
-    record = prediction_curves.record(STUDY, found, *rest)
+    path, kept, prints = ROOT / "figures" / "studies" / f"{STUDY}.json", [], {}
+    if path.is_file():
+        before = records.read(path)
+        rows, prints = before.get("rows", []), before["provenance"]["datasets"]
+        measured = prediction_curves.pairs(rows)
+        others, config = parts.others(before, measured, config, lambda dataset: body_of({"dataset": dataset}))
+        kept = prediction_curves.rows_of(rows, others)
+    record = prediction_curves.record(STUDY, config, found, kept, prints)
     return record.write(), prediction_curves.table(record.rows) + "\n\n" + prediction_curves.grid_table(record.rows)
 
 

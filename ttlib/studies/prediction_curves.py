@@ -34,15 +34,29 @@ def mean_curve(values):
     return {"mean": _plain(values.mean(axis=0)), "standard_error": _plain(error)}
 
 
-def curves(rows):
+def curves(rows, kept=()):
     """The record's rows from those of the jobs: {"what": "curve", "oracle", "gap", "future" or "training", ...} each.
 
     A curve is the mean over the starts; `mean_other` is the same with the other pseudocount. A gap is a mean of
-    differences start by start, `first` less `second`; `overall` is that of each start's mean from step FIRST on.
+    differences start by start, `first` less `second`; `overall` is that of each start's mean from step FIRST on. Where
+    one side was measured before, and only its curve is left, the gap is that of the two means, not `paired`: as if
+    both had had starts of their own, which makes its standard error too large rather than too small.
+
+    Args:
+        kept: what the record has of other jobs, see `rows_of`. They come first.
+
+    Raises:
+        ValueError: these jobs predicted other starts than those that are kept.
     """
-    found, by_method = [], {(row["dataset"], row["seed"], row["method"]): row for row in rows}
+    found, by_method = [*kept], {(row["dataset"], row["seed"], row["method"]): row for row in rows}
     for row in rows:
         about = {key: row[key] for key in ("dataset", "method", "seed")}
+        for other in find(kept, "future", row["dataset"], seed=row["seed"]):
+            if "future" in row and other["came"] != row["future"]["came"]:
+                raise ValueError(
+                    f"{row['method']} on {row['dataset']} predicted other starts than {other['method']} in the record "
+                    "did, as on another processor; measure all methods on this data set anew."
+                )
         for actions in row["starts"][0]:
             values = log_likelihoods(row, actions)
             other = _plain(log_likelihoods(row, actions, "0.1").mean(axis=0))
@@ -54,18 +68,52 @@ def curves(rows):
     for dataset, seed in dict.fromkeys((row["dataset"], row["seed"]) for row in rows):
         one = next(row for row in rows if (row["dataset"], row["seed"]) == (dataset, seed))
         values = np.array([next(iter(start.values()))["oracle"] for start in one["starts"]])
-        found.append({"what": "oracle", "dataset": dataset, "seed": seed} | mean_curve(values))
+        if not find(kept, "oracle", dataset, seed=seed):
+            found.append({"what": "oracle", "dataset": dataset, "seed": seed} | mean_curve(values))
         for first, own, second, other in PAIRS:
+            about = {"what": "gap", "dataset": dataset, "seed": seed, "first": [first, own], "second": [second, other]}
             sides = [by_method.get((dataset, seed, method)) for method in (first, second)]
-            if None in sides or own not in sides[0]["starts"][0] or other not in sides[1]["starts"][0]:
-                continue
-            gap = log_likelihoods(sides[0], own) - log_likelihoods(sides[1], other)
-            names = {"first": [first, own], "second": [second, other]}
-            overall = mean_curve(gap[:, min(FIRST, gap.shape[1]) - 1 :].mean(axis=1, keepdims=True))
-            overall = {name: values[0] for name, values in overall.items()}
-            about = {"what": "gap", "dataset": dataset, "seed": seed}
-            found.append(about | names | mean_curve(gap) | {"overall": overall})
+            if None not in sides and own in sides[0]["starts"][0] and other in sides[1]["starts"][0]:
+                found.append(about | _gap_of_starts(*map(log_likelihoods, sides, (own, other))))
+            elif sides != [None, None]:
+                means = [
+                    find(found, "curve", dataset, seed=seed, method=method, actions=actions)
+                    for method, actions in ((first, own), (second, other))
+                ]
+                found += [about | _gap_of_means(*one, *two) for one, two in [means] if one and two]
     return found
+
+
+def _gap_of_starts(first, second):
+    """The gap between log-likelihoods (starts, H) of the same starts."""
+    gap = first - second
+    overall = mean_curve(gap[:, min(FIRST, gap.shape[1]) - 1 :].mean(axis=1, keepdims=True))
+    return mean_curve(gap) | {"overall": {name: values[0] for name, values in overall.items()}}
+
+
+def _gap_of_means(first, second):
+    """The gap between two curves of which one is all that is left."""
+    gap = np.subtract(first["mean"], second["mean"])
+    errors = [np.array([error or 0.0 for error in curve["standard_error"]]) for curve in (first, second)]
+    overall = {"mean": float(gap[min(FIRST, len(gap)) - 1 :].mean().round(3)), "standard_error": None}
+    found = {"mean": _plain(gap), "standard_error": _plain(np.hypot(*errors)), "overall": overall}
+    return found | {"paired": False}
+
+
+def pairs(rows):
+    """The (data set, method) pairs that the rows of a record are about."""
+    return {(row["dataset"], row["method"]) for row in rows if row["what"] == "training"}
+
+
+def rows_of(rows, wanted):
+    """The rows of a record that are about the (data set, method) pairs in `wanted` and nothing else."""
+    kept, datasets = [], {dataset for dataset, _ in pairs(rows) - set(wanted)}
+    for row in rows:
+        about = [row["method"]] if "method" in row else [row[side][0] for side in ("first", "second") if side in row]
+        whole = about or row["dataset"] not in datasets  # an oracle's row is anybody's
+        if whole and all((row["dataset"], method) in wanted for method in about):
+            kept.append(row)
+    return kept
 
 
 def find(rows, what, dataset, **keys):
@@ -91,6 +139,7 @@ def claim(record):
             at = first + int(np.argmin(worst["mean"][first:]))
             error = worst["standard_error"][at]
             error = "one start" if error is None else f"standard error {error:.2f}"
+            error += "" if worst.get("paired", True) else ", as if each method had had starts of its own"
             note = f"log-likelihood of the whole state, at step {at + 1}; {error}"
             record.claim(f"tt_minus_pets_{body}", worst["mean"][at], "nats", (0.0, None), note=note)
             falls = [
@@ -123,19 +172,20 @@ def claim(record):
         record.claim("pets_r2", least, "fraction", (0.95, 1.0), note=note)
 
 
-def record(study, rows, others, prints, config):
+def record(study, config, rows, kept=(), prints=None):
     """The `Record`, not yet written, from the rows of all jobs.
 
     Args:
-        others: the record's rows of other data sets, already curves.
-        prints: their fingerprints by data set.
-        config: what was asked for in all.
+        config: what was asked for, of the jobs that are kept, too.
+        kept: rows that the record has of other jobs, see `rows_of`.
+        prints: fingerprints of the record's data sets.
     """
-    seeds = sorted({row["seed"] for row in [*rows, *others]})
-    prints = prints | {row["dataset"]: row["fingerprint"] for row in rows}
+    found = curves(rows, kept)
+    prints = (prints or {}) | {row["dataset"]: row["fingerprint"] for row in rows}
+    seeds = sorted({row["seed"] for row in found})
     asked = [config["evaluation"][key] for key in ("seed", "validation_seed")]
-    made = Record(study, "studies", config, [*seeds, *asked], prints, [*others, *curves(rows)])
-    took = [row["training"]["minutes"] + row["minutes"] for row in made.rows if row["what"] == "training"]
+    made = Record(study, "studies", config, [*seeds, *asked], prints, found)
+    took = [row["training"]["minutes"] + row["minutes"] for row in found if row["what"] == "training"]
     made.started -= 60 * sum(took)  # what the jobs took
     claim(made)
     return made
