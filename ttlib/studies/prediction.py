@@ -72,7 +72,7 @@ def transformer(markov=False, half=False):
 
     def work(job, folder, tell):
         task, chosen = Task(job, half), dict(job["settings"])
-        modes = chosen.pop("actions", ["own", "recorded"])
+        modes, drop_mass = chosen.pop("actions", ["own", "recorded"]), chosen.pop("drop_mass", None)
         if checkpoint_of(job):
             model, tokenizer, about = load_model(checkpoint_of(job), job["device"])
             is_of = about["dataset"], tokenizer.method, about.get("hidden", 0.0)
@@ -99,6 +99,7 @@ def transformer(markov=False, half=False):
                 generator_of(job, number, mode),
                 told if mode == "recorded" else None,
                 task.hide,
+                drop_mass=drop_mass,
             )
             return tokenizer.bins.decode(tokens, tokenizer.layout.observations)
 
