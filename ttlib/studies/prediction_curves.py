@@ -14,7 +14,7 @@ PAIRS = [
     ("pets", "policy", "pets", "cloned"),
     ("tt", "own", "simulator", "policy"),
     ("pets", "policy", "simulator", "policy"),
-    *(("simulator", f"policy, {words} words", "simulator", "policy") for words in (100, 200, 300, 400)),
+    *(("simulator", f"policy, {words} words", "simulator", "policy") for words in (100, 200, 400)),
     ("tt-half", "recorded", "pets-half", "recorded"),
     ("tt-half", "own", "pets-half", "recorded"),
     ("tt-half", "own", "markov-half", "own"),
