@@ -35,7 +35,7 @@ from ttlib.model import TrajectoryTransformer, load_model, save_model
 from ttlib.ordered import order_bins
 from ttlib.paths import ROOT
 from ttlib.prediction import draw_futures, markovian, roll_out_simulator
-from ttlib.provenance import commit, describe_device, how_trained, lock_hash
+from ttlib.provenance import commit, describe_device, how_trained, lock_hash, tokens_in_all
 from ttlib.studies import jobs, parts, prediction_curves
 from ttlib.studies.prediction_pets import ensemble
 from ttlib.studies.prediction_task import Task, body_of, generator_of, measure_starts
@@ -104,7 +104,8 @@ def transformer(markov=False, half=False):
             return tokenizer.bins.decode(tokens, tokenizer.layout.observations)
 
         measured = measure_starts(task, job, folder, tell, draw, modes)
-        trained = {key: about[key] for key in ("tokens", "minutes", "fingerprint")} | {"model": model.size()}
+        trained = {key: about[key] for key in ("minutes", "fingerprint")} | {"tokens": tokens_in_all(about)}
+        trained |= {"model": model.size()}
         return measured | {"training": trained, "fingerprint": task.trajectories.fingerprint()}
 
     return work
