@@ -264,8 +264,8 @@ def save_model(path, model, tokenizer, about, eight_bits=False):
 
     Args:
         about: provenance, plain values; `load_model` gives it back.
-        eight_bits: keep each row of a matrix as whole numbers up to 127 and a scale. That is about as fine, since
-            bfloat16 has eight bits of precision, too, and half as large.
+        eight_bits: keep each row of a matrix as whole numbers up to 127 and a scale. That is half as large, and about
+            three times as coarse: it costs the Humanoid's model 0.0003 nats a token.
     """
     tensors = {f"model/{name}": tensor.bfloat16() for name, tensor in model.state_dict().items()}
     for name, weight in model.state_dict().items() if eight_bits else ():
