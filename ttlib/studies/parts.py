@@ -7,12 +7,12 @@ asks of them what it asked when they were measured.
 from ttlib.studies.jobs import for_set
 
 
-def others(record, measured, config, body_of):
+def others(record, measured, asked, config, body_of):
     """What a record has that `config` does not ask for, and all that it has with what is asked for.
 
     Args:
         record: see `ttlib.records.read`.
-        measured: the (data set, method) pairs of its rows.
+        measured, asked: the (data set, method) pairs of its rows, and those of the jobs that `config` lists.
         config: a study's configuration, see `jobs.listed`.
         body_of: function of a data set's name that gives the body whose settings are its own.
 
@@ -23,8 +23,7 @@ def others(record, measured, config, body_of):
         ValueError: one of them was measured with other settings than `config` has, as far as the record says.
     """
     then = record["provenance"]["parameters"]
-    asked = {(name, method) for name in config["datasets"] for method in _methods(config, name)}
-    kept = set(measured) - asked
+    kept = measured - asked
     for name, method in sorted(kept):
         if method in then["methods"] and _asked(then, name, method, body_of) != _asked(config, name, method, body_of):
             raise ValueError(
@@ -34,11 +33,6 @@ def others(record, measured, config, body_of):
     methods = list(dict.fromkeys([*config["methods"], *(method for _, method in sorted(kept))]))
     only = {method: [name for name in names if (name, method) in kept | asked] for method in methods}
     return kept, config | {"datasets": names, "methods": methods, "only": only}
-
-
-def _methods(config, dataset):
-    """The methods that are asked for on a data set."""
-    return [method for method in config["methods"] if dataset in (config.get("only") or {}).get(method, [dataset])]
 
 
 def _asked(config, dataset, method, body_of):

@@ -104,8 +104,8 @@ def transformer(markov=False, half=False):
             return tokenizer.bins.decode(tokens, tokenizer.layout.observations)
 
         measured = measure_starts(task, job, folder, tell, draw, modes)
-        trained = {key: about[key] for key in ("minutes", "fingerprint")} | {"tokens": tokens_in_all(about)}
-        trained |= {"model": model.size()}
+        trained = {key: about[key] for key in ("minutes", "fingerprint")}
+        trained |= {"tokens": tokens_in_all(about), "model": model.size()}
         return measured | {"training": trained, "fingerprint": task.trajectories.fingerprint()}
 
     return work
@@ -192,8 +192,8 @@ def gather(config):
     if path.is_file():
         before = records.read(path)
         rows, prints = before.get("rows", []), before["provenance"]["datasets"]
-        measured = prediction_curves.pairs(rows)
-        others, config = parts.others(before, measured, config, lambda dataset: body_of({"dataset": dataset}))
+        measured, asked = prediction_curves.pairs(rows), {(job["dataset"], job["method"]) for job in listed.values()}
+        others, config = parts.others(before, measured, asked, config, lambda dataset: body_of({"dataset": dataset}))
         kept = prediction_curves.rows_of(rows, others)
     record = prediction_curves.record(STUDY, config, found, kept, prints)
     return record.write(), prediction_curves.table(record.rows) + "\n\n" + prediction_curves.grid_table(record.rows)

@@ -39,8 +39,8 @@ def curves(rows, kept=()):
 
     A curve is the mean over the starts; `mean_other` is the same with the other pseudocount. A gap is a mean of
     differences start by start, `first` less `second`; `overall` is that of each start's mean from step FIRST on. Where
-    one side was measured before, and only its curve is left, the gap is that of the two means, not `paired`: as if
-    both had had starts of their own, which makes its standard error too large rather than too small.
+    one side was measured before, and only its curve is left, the gap is that of the two means, not `paired`, with
+    the standard error that it would have if both had had starts of their own.
 
     Args:
         kept: what the record has of other jobs, see `rows_of`. They come first.
@@ -51,10 +51,10 @@ def curves(rows, kept=()):
     found, by_method = [*kept], {(row["dataset"], row["seed"], row["method"]): row for row in rows}
     for row in rows:
         about = {key: row[key] for key in ("dataset", "method", "seed")}
-        for other in find(kept, "future", row["dataset"], seed=row["seed"]):
-            if "future" in row and other["came"] != row["future"]["came"]:
+        for before in find(kept, "future", row["dataset"], seed=row["seed"]):
+            if "future" in row and before["came"] != row["future"]["came"]:
                 raise ValueError(
-                    f"{row['method']} on {row['dataset']} predicted other starts than {other['method']} in the record "
+                    f"{row['method']} on {row['dataset']} predicted other starts than {before['method']} in the record "
                     "did, as on another processor; measure all methods on this data set anew."
                 )
         for actions in row["starts"][0]:
@@ -76,11 +76,10 @@ def curves(rows, kept=()):
             if None not in sides and own in sides[0]["starts"][0] and other in sides[1]["starts"][0]:
                 found.append(about | _gap_of_starts(*map(log_likelihoods, sides, (own, other))))
             elif sides != [None, None]:
-                means = [
-                    find(found, "curve", dataset, seed=seed, method=method, actions=actions)
-                    for method, actions in ((first, own), (second, other))
-                ]
-                found += [about | _gap_of_means(*one, *two) for one, two in [means] if one and two]
+                one = find(found, "curve", dataset, seed=seed, method=first, actions=own)
+                two = find(found, "curve", dataset, seed=seed, method=second, actions=other)
+                if one and two:
+                    found.append(about | _gap_of_means(*one, *two))
     return found
 
 
