@@ -79,7 +79,7 @@ RECIPES = {
     # 1,024, 6 epochs, 0.99, 0.95 and tanh its return was still below 0 where these had come to 88 (164,000 steps).
     "antwalker": Recipe(
         "AntWalker-v0",
-        steps=2_400_000,
+        steps=1_200_000,
         environments=16,
         batch=256,
         discount=0.98,

@@ -11,8 +11,9 @@ other. Whoever leads it looks up, breadth first, which cell comes next, and send
 there. Its actions are disturbed. Afterwards all walks are *relabelled*: what counts is where they came,
 by chance, within half a metre of the one goal that is tested.
 
-No walk is sent from the tested start to the tested goal, so the task has to be put together from
-pieces of several walks.
+An ant that arrives is sent on to another goal, so that recordings do not end wherever ants turn to go on;
+and it has `Whims`. Nobody is sent from the tested start to the tested goal, so the task has to be put
+together from pieces of several walks.
 
     python -m ttlib.datasets.maze_walks try antmaze-large-diverse     says how many walks arrive
     python -m ttlib.datasets.maze_walks manifest pointmaze-umaze      measures rows of the manifest
@@ -31,8 +32,8 @@ import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.datasets import local
 from ttlib.datasets.policies import pack
 from ttlib.envs.ant_maze import RADIUS, AntMaze, PointMaze
-from ttlib.envs.ant_walker import FALLEN, from_the_body, side_ahead, to_the_legs, upright
-from ttlib.envs.guide import NOISE, Guide
+from ttlib.envs.ant_walker import FALLEN, STRENGTH, from_the_body, side_ahead, to_the_legs, upright
+from ttlib.envs.guide import NOISE, Guide, Whims
 from ttlib.envs.mazes import PLACES, Maze
 from ttlib.progress import progress
 from ttlib.trajectories import Trajectories
@@ -40,6 +41,7 @@ from ttlib.trajectories import Trajectories
 # An ant takes about 0.4 ms a step, a point 0.2: minutes for the largest sets.
 TRANSITIONS = {"antmaze": 500_000, "pointmaze": 100_000}
 LONGEST = {"antmaze": 1000, "pointmaze": 400}  # steps of a walk
+GOES_ON = ("antmaze",)  # who is sent on to other goals until then, and has whims on the way
 KINDS = {"umaze": ("",), "medium": ("-play", "-diverse"), "large": ("-play", "-diverse")}
 STITCHED = ("pointmaze-medium-stitch",)
 SHORT = 4  # cells that a walk of a stitch set goes at most
@@ -50,7 +52,7 @@ SCATTER = 0.25  # how far from the middle of its cell a walk begins, along x and
 GIVEN_UP = 200  # steps that an ant lies on its back before its walk ends
 TOGETHER = 16  # walks in lock step; the data depend on it
 # Raised whenever collection changes, so that older caches are made again.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,12 @@ def walk(wanted, transitions, seed, on_step=None):
 
     Returns:
         List of dicts: observations (L + 1, N), the last one after the last action, actions (L, M), and whether the
-        body `arrived` at its own goal, and `lies` on its back in the end.
+        body `arrived` at its own, first goal, and `lies` on its back in the end.
     """
     rng, maze = np.random.default_rng(seed), wanted.maze
-    move = _push if wanted.body == "pointmaze" else _stride(walker())
+    move, strength = (_push, 1.0) if wanted.body == "pointmaze" else (_stride(walker()), STRENGTH)
     envs = [gymnasium.make(wanted.env_id).unwrapped for _ in range(TOGETHER)]
-    guide, walks, taken = Guide(maze, rng, TOGETHER), [], 0
+    guide, whims, walks, taken = Guide(maze, rng, TOGETHER), Whims(rng, TOGETHER), [], 0
     running = {}  # environment -> its walk
 
     def begin(number):
@@ -161,15 +163,19 @@ def walk(wanted, transitions, seed, on_step=None):
             options["velocity"] = rng.normal(scale=THROWN, size=2)
         observation, _ = envs[number].reset(seed=int(rng.integers(2**31)), options=options)
         guide.begin(number, start, goal)
-        running[number] = {"observations": [observation], "actions": [], "lain": 0}
+        running[number] = {"observations": [observation], "actions": [], "lain": 0, "arrived": False}
 
     for number in range(TOGETHER):
         begin(number)
     while running:
         rows = np.array(sorted(running))
         seen = np.stack([running[number]["observations"][-1] for number in rows])
-        actions = move(seen, guide.waypoints(rows, seen[:, :2]), rng)
-        actions = np.clip(actions + NOISE * rng.standard_normal(actions.shape), -1, 1).astype(np.float32)
+        waypoints = guide.waypoints(rows, seen[:, :2])
+        if wanted.body in GOES_ON:
+            waypoints = whims.redirect(rows, seen[:, :2], waypoints)
+        actions = move(seen, waypoints, rng)
+        actions = np.clip(actions + NOISE * rng.standard_normal(actions.shape), -1, 1)
+        actions = (actions * strength).astype(np.float32)
         taken += len(rows)
         if on_step:
             on_step(len(rows))
@@ -181,10 +187,15 @@ def walk(wanted, transitions, seed, on_step=None):
             lies = wanted.body == "antmaze" and upright(observation[3:7]) < FALLEN
             one["lain"] = one["lain"] + 1 if lies else 0
             over = len(one["actions"]) >= LONGEST[wanted.body] or one["lain"] >= GIVEN_UP
-            arrived = guide.arrived(number, observation[:2])
-            if over or arrived:
+            if guide.arrived(number, observation[:2]):
+                one["arrived"], here = True, guide.goals[number].copy()
+                if wanted.body in GOES_ON:
+                    guide.begin(number, here, draw_goal(maze, here, wanted.cells, rng))
+                else:
+                    over = True
+            if over:
                 arrays = {key: np.array(one[key], dtype=np.float32) for key in ("observations", "actions")}
-                walks.append(arrays | {"arrived": bool(arrived), "lies": one["lain"] > 0})
+                walks.append(arrays | {"arrived": one["arrived"], "lies": one["lain"] > 0})
                 del running[number]
                 if taken < transitions:
                     begin(number)
@@ -205,6 +216,14 @@ def draw_pair(maze, cells, rng, farthest=np.inf):
             continue
         if np.isinf(farthest) or maze.distances(start)[tuple(goal)] <= farthest:
             return start, goal
+
+
+def draw_goal(maze, start, cells, rng):
+    """Another of `cells` (K, 2) than `start` (2,); never the tested goal for one that begins at the tested start."""
+    while True:
+        goal = cells[rng.choice(len(cells))]
+        if tuple(goal) != tuple(start) and (tuple(start), tuple(goal)) != (maze.start, maze.goal):
+            return goal
 
 
 def relabel(walks, goal, radius=RADIUS):

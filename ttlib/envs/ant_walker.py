@@ -10,7 +10,7 @@ begin. One that turns about itself records each gait in each orientation, which 
 for a model of its walks to learn. And an ant has four sides alike: its legs are counted from the side
 that is ahead, so that what it learns is a single gait, within 45 degrees of straight ahead. Its motors
 are disturbed as they will be in the mazes: without this it learns a gait that the noise there overturns.
-And it has a quarter of its torques only: with all of them it runs, and falls every 600 steps.
+And it has a fifth of its torques only: with all of them it runs, and falls every 600 steps.
 """
 
 from typing import ClassVar
@@ -22,10 +22,10 @@ from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from ttlib.envs.bodies import BodyEnv
 from ttlib.envs.guide import NOISE
 
-# The share of its torques that it uses. Falls in 1,000 steps on flat ground, with the noise, and m/s along its way, after 1.2
-# to 2.4 million steps: 1.67 and 1.40 with all of them, 0.17 and 1.31 with 0.35, 0.08 and 1.23 with 0.3, 0.04 and
-# 1.15 with 0.25, 0.00 and 1.08 with 0.2.
-STRENGTH = 0.25
+# The share of its torques that it uses. Falls in 1,000 steps on flat ground, with the noise, and m/s along its way,
+# after 1.2 to 2.4 million steps: 1.67 and 1.40 with all of them, 0.17 and 1.31 with 0.35, 0.08 and 1.23 with 0.3,
+# 0.04 and 1.15 with 0.25, 0.00 and 1.08 with 0.2.
+STRENGTH = 0.2
 FALLEN = -0.2  # below this cosine of its tilt an ant lies
 FAR = (2.0, 6.0)  # metres to a new waypoint
 NEAR = 1.0  # metres within which a waypoint is reached

@@ -8,6 +8,8 @@ NOISE = 0.2  # standard deviation of what is added to the actions of whoever is 
 JITTER = 0.25  # a waypoint lies up to so far from the middle of its cell, along x and y, in cells: 1 m for an ant
 INSIDE = 0.35  # a body is in a cell once it is so near to its middle, in cells; at the edge it would cut corners
 PATIENCE = 100  # steps after which a waypoint that was not reached is drawn anew
+# How often a body without a whim gets one, on average, and how long it keeps it, in steps.
+WHIM_EVERY, WHIM_LASTS = 15, (4, 12)
 
 
 class Guide:
@@ -54,3 +56,27 @@ class Guide:
         # Without jitter at the last one, since half of the walks to the tested goal would pass it by.
         self.waypoint[number] = self.maze.center(following) + (jitter if tuple(following) != goal else 0)
         self.age[number] = 0
+
+
+class Whims:
+    """Bodies that are led do, now and then and for a few steps, as they please: they go any way.
+
+    One that always goes on along its cells tells by how it moves where it was sent. A model of such recordings knows
+    that as well, and proposes nothing else; and what another way would have come to, no critic can learn from them.
+
+    Args:
+        rng: numpy generator.
+        count: how many bodies.
+    """
+
+    def __init__(self, rng, count):
+        self.rng, self.left, self.way = rng, np.zeros(count, dtype=int), np.zeros((count, 2))
+
+    def redirect(self, rows, places, waypoints):
+        """Where (K, 2) the bodies `rows` (K,) at `places` (K, 2) go, that were sent to `waypoints` (K, 2)."""
+        self.left[rows] -= 1
+        begin = rows[(self.left[rows] < 0) & (self.rng.random(len(rows)) < 1 / WHIM_EVERY)]
+        self.left[begin] = self.rng.integers(WHIM_LASTS[0], WHIM_LASTS[1] + 1, size=len(begin))
+        angle = self.rng.uniform(0, 2 * np.pi, size=len(begin))
+        self.way[begin] = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return np.where(self.left[rows, None] > 0, places + self.way[rows], waypoints)
