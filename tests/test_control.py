@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.models import random_model, random_tokenizer
-from ttlib.control import LikelihoodController, ReturnController, evaluate
+from ttlib.control import LikelihoodController, QController, ReturnController, evaluate
 from ttlib.model import load_model, save_model
+from ttlib.q_search import plan_by_q
 from ttlib.search import beam_search, plan_by_return
 from ttlib.tokens import Layout
 
@@ -162,9 +163,48 @@ def test_a_return_planner_with_a_tolerance_leaves_out_what_has_little_near_it():
     assert (actions[0.0] != actions[0.5]).any()
 
 
+class Slope:
+    """A critic that likes large actions."""
+
+    scale, shift = 1.0, 0.0
+
+    def q(self, observations, actions):
+        return 3 * actions[:, 0] - observations[:, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1e6])
+def test_a_planner_by_q_enacts_the_mean_of_its_beams_by_their_scores(temperature):
+    layout = Layout(2, 2)
+    model, tokenizer = random_model(layout), random_tokenizer(layout)
+    bins, observations = tokenizer.bins, np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    settings = {"drop_mass": 0.0, "expand": 3}
+    chance = torch.Generator().manual_seed(3)
+    prompt = bins.encode(observations, slice(0, 2))
+    plan = plan_by_q(model, tokenizer, Slope(), prompt, 2, 6, generator=chance, **settings)
+    controller = QController(
+        model, tokenizer, 2, 6, critic=Slope(), temperature=temperature, plan_every=2, seed=3, **settings
+    )
+    controller.reset(4)
+    enacted = [controller.act(observations)]
+    controller.observe(np.zeros(4, dtype=np.float32))
+    enacted.append(controller.act(observations))  # the second one of the same plans
+    for step, found in enumerate(enacted):
+        span = slice(step * layout.transition, step * layout.transition + 2)
+        actions = bins.decode(plan.tokens[:, :, span], slice(2, 4)).numpy()
+        if temperature:
+            weights = np.exp((plan.scores - plan.scores[:, :1]).numpy() / temperature)
+            expected = (weights[..., None] * actions).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+        else:
+            expected = actions[:, 0]
+        expected = bins.decode(bins.encode(torch.from_numpy(expected), slice(2, 4)), slice(2, 4))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_what_does_not_fit_is_refused():
     layout = Layout(2, 1)
     model, tokenizer = random_model(layout, transitions=6), random_tokenizer(layout)
+    with pytest.raises(ValueError, match="temperature of -1 is below 0"):
+        QController(model, tokenizer, 3, 4, critic=Slope(), temperature=-1)
     with pytest.raises(ValueError, match="context of 7"):
         ReturnController(model, tokenizer, 3, 4, context=7)
     with pytest.raises(ValueError, match="4 actions"):

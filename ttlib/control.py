@@ -65,10 +65,19 @@ class Controller:
             self.plan = self.search(torch.cat([self.goal, past.flatten(1), seen], dim=1))
             starts = torch.arange(self.plan_every, device=seen.device)[:, None] * layout.transition
             slots = starts + torch.arange(layout.action, device=seen.device)
-            self.waiting = self.plan.tokens[:, 0, slots]
+            self.waiting = self.choose(self.plan.tokens[:, :, slots], self.plan.scores)
         chosen, self.waiting = self.waiting[:, 0], self.waiting[:, 1:]
         self.latest = torch.cat([seen, chosen], dim=1)
         return bins.decode(chosen, layout.actions).cpu().numpy()
+
+    def choose(self, actions, scores):
+        """Tokens (E, plan_every, M) of the actions to enact, of those that beams begin with: the best beam's.
+
+        Args:
+            actions: (E, beams, plan_every, M) tokens.
+            scores: (E, beams), the best first.
+        """
+        return actions[:, 0]
 
     def observe(self, rewards):
         """Take in the rewards (E,) of the actions just enacted."""
@@ -179,14 +188,32 @@ class ReturnController(Controller):
 class QController(ReturnController):
     """Enacts the plan that a critic thinks best.
 
+    With a `temperature` above 0 it enacts the mean of all beams' actions, weighted by exp(score / temperature). What
+    is best of many samples owes that to the critic's mistakes as much as to its merits; the mean of the good ones
+    does not. With a horizon of 1 it is what a policy becomes that IQL fits to the data by such weights, beta being
+    1 / temperature.
+
     Args (beside `ReturnController`'s):
         critic, value, to_go: see `ttlib.q_search.plan_by_q`.
+        temperature: in units of the score.
+
+    Raises:
+        ValueError: a temperature below 0.
     """
 
-    def __init__(self, *args, critic, value="q", to_go=0.0, **kwargs):
+    def __init__(self, *args, critic, value="q", to_go=0.0, temperature=0.0, **kwargs):
         super().__init__(*args, **kwargs)
+        if temperature < 0:
+            raise ValueError(f"a temperature of {temperature} is below 0.")
         self.settings |= {"value": value, "to_go": to_go}
-        self.critic = critic
+        self.critic, self.temperature = critic, temperature
+
+    def choose(self, actions, scores):
+        if not self.temperature:
+            return super().choose(actions, scores)
+        bins, span = self.tokenizer.bins, self.tokenizer.layout.actions
+        weights = (scores / self.temperature).softmax(dim=1)[:, :, None, None]
+        return bins.encode((weights * bins.decode(actions, span)).sum(dim=1), span)
 
     def search(self, prompt):
         return q_search.plan_by_q(

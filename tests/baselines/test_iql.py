@@ -1,7 +1,5 @@
 """IQL against dynamic programming: values of a small chain whose transitions and behaviour are known."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -70,17 +68,6 @@ def stretches(data, n_step):
     return found
 
 
-def solve_stretches(found, expectile):
-    """V (STATES,), the tau-expectile of what the stretches from each state came to, and these values (T,)."""
-    v, owners = np.zeros(STATES), np.array([state for state, *_ in found])
-    for _ in range(300):
-        values = [earned + (0 if after is None else DISCOUNT**k * v[after]) for _, _, earned, after, k in found]
-        values = np.array(values)
-        weights = np.where(values >= v[owners], expectile, 1 - expectile)
-        v = np.bincount(owners, weights * values) / np.bincount(owners, weights)
-    return v, values
-
-
 def settings(expectile, **changes):
     defaults = {"updates": 800, "learning_rate": 1e-2, "hidden": (32,), "target_rate": 0.1, "temperature": 2.0}
     defaults |= {"discount": DISCOUNT, "rewards": "none", "log_every": 500, "save_every": 500}
@@ -119,27 +106,6 @@ def test_the_two_ends_of_the_expectile_are_known_values(data):
     assert np.abs(solve(share, 0.95)[1] - behaviour).min() > 0.15
 
 
-def test_values_of_stretches_are_those_of_dynamic_programming(data):
-    """With `n_step` beyond 1, V is an expectile of recorded stretches, and the policy imitates what began them."""
-    found = stretches(data, 3)
-    v, values = solve_stretches(found, 0.3)
-    agent, _ = iql.train(data, settings(0.3, n_step=3, batch=2000, learning_rate=3e-3))
-    states = torch.eye(STATES)
-    np.testing.assert_allclose(agent.value(states), v, atol=0.06)
-    assert np.abs(v - solve(frequencies(data), 0.3)[1]).min() > 0.1  # so that this is not what one step gives
-
-    owners, actions = np.array([row[0] for row in found]), np.array([row[1] for row in found])
-    weights = np.exp(2.0 * (values - v[owners]))
-    for state in range(STATES):
-        for action in (-1.0, 1.0):
-            mean = values[(owners == state) & (actions == action)].mean()
-            assert float(agent.q(states[state], torch.tensor([action]))) == pytest.approx(mean, abs=0.05)
-        here = owners == state
-        with torch.no_grad():
-            imitated = float(agent.policy(states[state])[0])
-        assert imitated == pytest.approx((weights * actions)[here].sum() / weights[here].sum(), abs=0.05)
-
-
 def test_stretches_end_where_their_episode_does(data):
     transitions = Transitions(data, n_step=3, discount=DISCOUNT)
     _, actions, rewards, following, terminals, passed = transitions.batch(torch.arange(len(transitions)))
@@ -160,24 +126,6 @@ def test_no_transition_crosses_an_episodes_end(data):
     now, then, on = observations.argmax(dim=1), following.argmax(dim=1), actions[:, 0] > 0
     assert torch.equal(then, (now + on.long()).clamp(max=STATES - 1))
     assert torch.equal(terminals.bool(), on & (now == STATES - 1))
-
-
-def test_a_place_is_divided_by_its_unit_and_the_rest_by_its_spread(data):
-    quick = settings(0.7, updates=2)
-    plain, _ = iql.train(data, quick)
-    agent, _ = iql.train(data, replace(quick, place_unit=0.3))
-    torch.testing.assert_close(plain.standardize.std, torch.from_numpy(data.observations.std(axis=0)) + 1e-3)
-    for standardize in (agent.standardize, agent.policy.standardize):
-        torch.testing.assert_close(standardize.std[:2], torch.full((2,), 0.3))
-        assert torch.equal(standardize.std[2:], plain.standardize.std[2:])
-        assert torch.equal(standardize.mean, plain.standardize.mean)
-
-
-def test_settings_that_mean_nothing_are_refused():
-    with pytest.raises(ValueError, match="n_step, 0, is at least 1"):
-        IQLSettings(n_step=0)
-    with pytest.raises(ValueError, match=r"place_unit, -0\.3, at least 0"):
-        IQLSettings(place_unit=-0.3)
 
 
 def test_rewards_are_rescaled_as_asked(data):
@@ -256,20 +204,16 @@ def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_p
     out = tmp_path / "pointmaze-umaze-iql.safetensors"
     arguments = ["--dataset", "local:pointmaze-umaze", "--out", str(out), "--folder", str(tmp_path), "--device", "cpu"]
     arguments += ["--updates", "20", "--batch", "16", "--expectile", "0.8", "--discount", "0.9", "--target-rate", "0.1"]
-    arguments += ["--n-step", "2", "--place-unit", "0.5"]
     monkeypatch.setattr("sys.argv", ["iql", *arguments])
     iql.main()
     agent, about = common.load_model(out, IQL)
     assert (about["dataset"], about["fingerprint"]) == ("local:pointmaze-umaze", data.fingerprint())
     given = {"updates": 20, "batch": 16, "expectile": 0.8, "discount": 0.9, "target_rate": 0.1}
-    given |= {"n_step": 2, "place_unit": 0.5}
     authors = {"temperature": 10.0, "rewards": "minus one"}
     assert {key: about["settings"][key] for key in (*given, *authors)} == given | authors
     assert agent.shift == -1.0 and agent.scale == 1.0 and "ttlib.baselines.iql" in about["command"]
     assert iql.settings_for("d4rl:antmaze-umaze-v2") == iql.ANTMAZE
     assert iql.settings_for("local:pointmaze-umaze") == iql.ANTMAZE
-    assert iql.settings_for("local:antmaze-umaze") == iql.LOCAL_ANTMAZE
-    assert iql.settings_for("local:antmaze-large-play") == iql.LOCAL_LARGE
     assert iql.settings_for("local:hopper-medium") == iql.IQLSettings()
 
 

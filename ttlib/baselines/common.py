@@ -147,6 +147,7 @@ def train(model, losses, count, settings, policy, folder=None, on_log=None, run=
     while step < settings.updates:
         groups = optimizer.param_groups
         groups[0]["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / settings.updates)) / 2
+        torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout
         found = losses(window_order(count, settings.batch, step, settings.seed).to(device))
         sum(found.values()).backward()
         optimizer.step()

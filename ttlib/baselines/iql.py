@@ -1,6 +1,6 @@
 """Implicit Q-learning: dynamic programming that never asks for an action the data has not (Kostrikov et al. 2022).
 
-    python -m ttlib.baselines.iql --dataset local:antmaze-umaze --out data/checkpoints/antmaze-umaze-iql.safetensors
+    python -m ttlib.baselines.iql --dataset local:pointmaze-medium-stitch --out pointmaze-medium-stitch-iql.safetensors
 
 Three regressions at once, on the recorded transitions alone (section 4 of the paper):
 
@@ -17,12 +17,8 @@ How this differs from the authors' code: 1. observations are standardised; 2. th
 are computed from the same weights and minimised in one step of Adam, where theirs updates V
 first; 3. layers begin as PyTorch's do, not orthogonal; 4. a critic's target keeps V within what any
 sum of the recorded rewards can be: without this, values of a large maze of points left [-100, 0]
-and the loss of V kept rising; 5. with `n_step` above 1, for the ants collected here, a target sums
-so many recorded rewards, V is the expectile of such targets themselves, and the policy's weights
-are their advantages over V. That supposes a world without chance, where what a stretch came to was
-due to its actions. An ant's single action, of a twentieth of a second, says little about where it
-is going. Leaving out the last step of an episode that timed out is what D4RL's own function for
-such methods does.
+and the loss of V kept rising. Leaving out the last step of an episode that timed out is what D4RL's
+own function for such methods does. The ants collected here have `ttlib.baselines.maze_iql`.
 """
 
 import argparse
@@ -55,13 +51,6 @@ class IQLSettings(Settings):
         target_rate: share of the way that the slow critics go to the fast ones after each update.
         largest_weight: limit of the policy's weights.
         rewards: how they are rescaled before training, see `rescaling`.
-        n_step: recorded steps between s and s'. Beyond 1, V and the policy's weights compare what such stretches of
-            the data came to, instead of Q of single actions.
-        place_unit: metres that x and y, an observation's first two numbers, are divided by; 0: by their spread, as
-            the other numbers are. Over a maze that is so wide that networks hardly see the goal, a disc of 0.5 m.
-
-    Raises:
-        ValueError: `n_step` below 1, or a unit below 0.
     """
 
     expectile: float = 0.7
@@ -70,32 +59,9 @@ class IQLSettings(Settings):
     target_rate: float = 0.005
     largest_weight: float = 100.0
     rewards: str = "range"
-    n_step: int = 1
-    place_unit: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.n_step < 1 or self.place_unit < 0:
-            raise ValueError(f"n_step, {self.n_step}, is at least 1, and place_unit, {self.place_unit}, at least 0.")
 
 
 ANTMAZE = IQLSettings(expectile=0.9, temperature=10.0, rewards="minus one")
-# For the ant mazes collected here, whose ants decide twice as often as D4RL's: the same discount a second, and slow
-# copies that follow faster, for a tenth of the updates. The rest was chosen by the policy's success on other episodes
-# than the study's: of 50 in medium-play, after 50,000 updates, with places in metres, 20% come through with single
-# steps and 36% with stretches of ten; 44% in units of 0.3 m; 26% with places standardised; 42% with metres and a
-# temperature of 3 instead of 10. Stretches of 25 (28%), a discount of 0.998 (22%) and an expectile of 0.9 (12%), all in
-# metres and with a temperature of 10, did worse; 0.998 in units of 0.3 m and with 0.3, as for the large maze, does as
-# well (56%).
-LOCAL_ANTMAZE = replace(
-    ANTMAZE, expectile=0.7, temperature=3.0, discount=0.995, target_rate=0.02, n_step=10, place_unit=0.3
-)
-# At the speed of the data, the way through the large maze takes an ant 640 steps: with a discount of 0.995 hardly any
-# value is left at its beginning to tell directions by, and 4% come through, after 100,000 updates. With 0.998 all
-# differences of V are larger, so the temperature is lower: of 50 other episodes than the study's in large-play, after
-# 50,000 updates, none, 22% and 6% come through with 0.1, 0.3 and 1; with 0.3 14% with another seed, and again only 4%
-# after 100,000 updates.
-LOCAL_LARGE = replace(LOCAL_ANTMAZE, discount=0.998, temperature=0.3, updates=50_000)
 
 
 def rescaling(trajectories, how):
@@ -167,12 +133,10 @@ class IQL(nn.Module):
 
     def losses(self, batch, settings, limits=(-torch.inf, torch.inf)):
         """The three losses, each of which reaches the parameters of its own networks only; V keeps to the limits."""
-        observations, actions, rewards, following, terminals, passed = batch
+        observations, actions, rewards, following, terminals, _ = batch
         x = self.standardize(observations)
-        onward = settings.discount**passed * (1 - terminals)
-        target = rewards + onward * self.value(following).clamp(*limits)
-        compared = self.q(observations, actions) if settings.n_step == 1 else target
-        advantages = compared - self.v(x)[..., 0]
+        target = rewards + settings.discount * (1 - terminals) * self.value(following).clamp(*limits)
+        advantages = self.q(observations, actions) - self.v(x)[..., 0]
         weights = (settings.temperature * advantages.detach()).exp().clamp(max=settings.largest_weight)
         pair = torch.cat([x, actions], dim=-1)
         return {
@@ -205,14 +169,12 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
     settings = settings or IQLSettings()
     check_actions(trajectories)
     scale, shift = rescaling(trajectories, settings.rewards)
-    transitions = Transitions(trajectories, scale, shift, device, settings.n_step, settings.discount)
+    transitions = Transitions(trajectories, scale, shift, device)
     limits = limits_of(scale * trajectories.rewards + shift, settings.discount)
     torch.manual_seed(settings.seed)
     agent = IQL(trajectories.observation_dim, trajectories.action_dim, settings.hidden, scale, shift)
     for standardize in (agent.standardize, agent.policy.standardize):
         standardize.fit(trajectories.observations)
-        if settings.place_unit:
-            standardize.std[:2] = settings.place_unit
     agent.to(device)
     curve = common.train(
         agent,
@@ -229,11 +191,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
 
 
 def settings_for(dataset):
-    """The settings for a data set: those above for ant mazes collected here, else the authors' for its kind."""
-    if dataset.startswith("local:antmaze-large"):
-        return LOCAL_LARGE
-    if dataset.startswith("local:antmaze"):
-        return LOCAL_ANTMAZE
+    """The authors' settings for a data set's kind."""
     return ANTMAZE if "maze" in dataset else IQLSettings()
 
 
@@ -260,7 +218,7 @@ def main():
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    chosen = ("updates", "batch", "seed", "expectile", "temperature", "discount", "target_rate", "n_step", "place_unit")
+    chosen = ("updates", "batch", "seed", "expectile", "temperature", "discount", "target_rate")
     for name in chosen:
         option, kind = f"--{name.replace('_', '-')}", type(getattr(IQLSettings, name))
         parser.add_argument(option, type=kind, help="what suits this kind of data, when left out")

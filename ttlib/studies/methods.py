@@ -82,11 +82,13 @@ def _iql_policy(job, trajectories, folder, tell):
 
 def _agent(job):
     """The IQL agent that a job acts or plans with, and notes for the row."""
-    from ttlib.baselines import common, iql
+    from ttlib.baselines import common
+    from ttlib.baselines.iql import IQL
+    from ttlib.baselines.maze_iql import MazeIQL
 
     path = critic_of(job)
     needed(job)
-    agent, about = common.load_model(path, iql.IQL, job["device"])
+    agent, about = common.load_model(path, MazeIQL if _of_places(job["dataset"]) else IQL, job["device"])
     if about["dataset"] != job["dataset"]:
         raise ValueError(f"{path} was trained on {about['dataset']}, but an agent of {job['dataset']} is wanted.")
     return agent, {f"critic_{key}": about.get(key) for key in ("settings", "fingerprint", "minutes")}
@@ -165,10 +167,11 @@ def needed(job, root=None):
     """
     rewards = "--terminal-reward -100 " if job["method"] in BY_RETURN else "--no-values "
     rewards = "" if "maze" in job["dataset"] else rewards
+    agent = "maze_iql" if _of_places(job["dataset"]) else "iql"
     commands = {
         checkpoint_of(job, root): f"ttlib.training --dataset {job['dataset']} --method {_bins(job)} {rewards}"
         f"--seed {job['seed']} --tokens 100e6",
-        critic_of(job, root): f"ttlib.baselines.iql --dataset {job['dataset']} --seed {job['seed']} --updates 300000",
+        critic_of(job, root): f"ttlib.baselines.{agent} --dataset {job['dataset']} --seed {job['seed']}",
     }
     commands.pop(None, None)
     for path, command in commands.items():
@@ -216,8 +219,9 @@ def sized(beam_width, horizon):
 
 
 def q_planner(value="q", to_go=0.0):
-    """The planner by Q: the return planner's settings, and how plans are scored (`ttlib.q_search.plan_by_q`)."""
-    return lambda dataset: planner(dataset) | {"value": value, "to_go": to_go}
+    """The planner by Q: the return planner's settings, how plans are scored (`ttlib.q_search.plan_by_q`), and what of
+    them is enacted (`ttlib.control.QController`)."""
+    return lambda dataset: planner(dataset) | {"value": value, "to_go": to_go, "temperature": 0.0}
 
 
 METHODS = {
@@ -249,6 +253,11 @@ BY_RETURN = ("tt-quantile", "tt-uniform", *BY_Q, *SIZES)
 
 def _bins(job):
     return "uniform" if job["method"] == "tt-uniform" else "quantile"
+
+
+def _of_places(dataset):
+    """Whether the agent of a data set is one with values of places: the ants' that were collected here."""
+    return dataset.startswith("local:antmaze")
 
 
 def _body(dataset):
