@@ -7,7 +7,7 @@ import pytest
 
 from ttlib.datasets import datasheet, load, local, maze_walks
 from ttlib.envs.ant_maze import RADIUS
-from ttlib.envs.guide import JITTER, PATIENCE, Guide
+from ttlib.envs.guide import JITTER, PATIENCE, WHIM_EVERY, WHIM_LASTS, Guide, Whims
 from ttlib.envs.mazes import PLACES, Maze
 
 STEPS = 400
@@ -181,6 +181,40 @@ def test_a_body_that_is_stuck_gets_another_waypoint():
     sent = [guide.waypoints(np.arange(1), place)[0].copy() for _ in range(PATIENCE + 5)]
     changes = np.abs(np.diff(sent, axis=0)).max(axis=1) > 0
     assert changes.sum() == 1 and changes[PATIENCE - 1]
+
+
+def test_a_whim_leads_any_way_for_a_few_steps():
+    whims, rows, lasted = Whims(np.random.default_rng(0), 3), np.array([0, 2]), []
+    places, waypoints = np.array([[1.0, 1.0], [2.0, 5.0]]), np.array([[5.0, 1.0], [2.0, 9.0]])
+    strayed = np.stack([whims.redirect(rows, places, waypoints) for _ in range(3000)])
+    on_whim = (strayed != waypoints).any(axis=2)
+    ways = (strayed - places)[on_whim]
+    np.testing.assert_allclose(np.linalg.norm(ways, axis=1), 1.0)
+    assert np.abs(ways.mean(axis=0)).max() < 0.1
+    for body in range(2):
+        changes = np.flatnonzero(np.diff(strayed[:, body], axis=0).any(axis=1)) + 1
+        spells = np.split(np.arange(3000), changes)[1:-1]
+        lasted += [len(spell) for spell in spells if on_whim[spell[0], body]]
+    assert set(lasted) == set(range(WHIM_LASTS[0], WHIM_LASTS[1] + 1))
+    free = (~on_whim).sum() / len(lasted)
+    assert WHIM_EVERY - 3 < free < WHIM_EVERY + 3
+
+
+def test_who_goes_on_is_sent_to_one_goal_after_another(monkeypatch):
+    """Ants do; here it is a point, which needs no policy."""
+    monkeypatch.setattr(maze_walks, "GOES_ON", ("pointmaze",))
+    wanted = maze_walks.find("pointmaze-umaze")
+    walks = maze_walks.walk(wanted, 800, seed=(0, 3))
+    assert len(walks) == 2 and all(len(one["actions"]) == maze_walks.LONGEST["pointmaze"] for one in walks)
+    assert all(one["arrived"] and not one["lies"] for one in walks)
+    for one in walks:
+        cells = {tuple(cell) for cell in wanted.maze.cell(one["observations"][:, :2]).tolist()}
+        assert set(PLACES["umaze"]) <= cells, "it comes to all the places in 400 steps"
+
+    rng, maze = np.random.default_rng(0), wanted.maze
+    for start in PLACES["umaze"]:
+        goals = {tuple(maze_walks.draw_goal(maze, np.array(start), wanted.cells, rng).tolist()) for _ in range(200)}
+        assert goals == set(PLACES["umaze"]) - {start} - ({maze.goal} if start == maze.start else set())
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from ttlib.datasets import load, maze_walks, normalized_score
 from ttlib.datasets.behaviours import RECIPES
 from ttlib.datasets.local import SEED, manifest
 from ttlib.envs.ant_maze import RADIUS
-from ttlib.envs.guide import JITTER, NOISE
+from ttlib.envs.ant_walker import STRENGTH
+from ttlib.envs.guide import JITTER, NOISE, WHIM_EVERY, WHIM_LASTS
 from ttlib.paths import ROOT
 
 INTRODUCTION = """# Datasheet of the local data sets
@@ -140,17 +141,20 @@ MAZES = f"""## Mazes
 Walks through AntMaze and PointMaze (`ttlib.datasets.maze_walks`), led from cell to cell by a breadth-first search:
 the ant by the policy antwalker, which faces east whichever way it goes, the point by a pull toward its waypoint.
 Waypoints lie 0 to {JITTER} of a cell from the middle of theirs, actions have normal noise of {NOISE} added
-and are clipped. A walk goes from one cell to another: in `diverse` sets any two, in `play` sets and in umaze two of a
-few that stand in `ttlib.envs.mazes.PLACES`, in the `stitch` set (named after OGBench's, Park et al. 2025) any two that
-are at most {maze_walks.SHORT} cells apart,
-with a velocity at the start, normal with {maze_walks.THROWN} m/s a direction, so that bodies are seen to turn round;
-never from the tested start to the tested goal. Afterwards an episode ends, with reward 1 and a terminal, where it comes
-within {RADIUS} m of the tested goal, and in a timeout otherwise.
+and are clipped. The ant uses {STRENGTH} of its torques, with noise of {NOISE} of that, since with all of them it falls;
+and it has whims: about every {WHIM_EVERY} steps it goes any way, for {WHIM_LASTS[0]} to {WHIM_LASTS[1]} steps.
 
-How this differs from D4RL: 1. walks end at their own goal, so they are shorter; 2. umaze has walks between four cells,
-where D4RL's has the tested start and goal only; 3. a body counts as being in a cell once it is well inside, and a
-waypoint that is not reached is drawn anew, both against corners; 4. the last waypoint has no jitter; 5. an ant that
-lies on its back for {maze_walks.GIVEN_UP} steps is given up; 6. the ant is gymnasium's, not D4RL's.
+A walk goes from one cell to another: in `diverse` sets any two, in `play` sets and in umaze two of a few that stand in
+`ttlib.envs.mazes.PLACES`, in the `stitch` set (named after OGBench's, Park et al. 2025) any two that are at most
+{maze_walks.SHORT} cells apart, with a velocity at the start, normal with {maze_walks.THROWN} m/s a direction, so that
+bodies are seen to turn round; never from the tested start to the tested goal. An ant that arrives is sent on to another
+such cell, until it has walked for {maze_walks.LONGEST["antmaze"]:,} steps. Afterwards an episode ends, with reward 1
+and a terminal, where it comes within {RADIUS} m of the tested goal, and in a timeout otherwise.
+
+How this differs from D4RL: 1. the point's walks end at their own goal, so they are shorter; 2. umaze has walks between
+four cells, where D4RL's has the tested start and goal only; 3. a body counts as being in a cell once it is well inside,
+and a waypoint that is not reached is drawn anew, both against corners; 4. the last waypoint has no jitter; 5. an ant
+that lies on its back for {maze_walks.GIVEN_UP} steps is given up; 6. the ant is gymnasium's, not D4RL's, and has whims.
 """
 
 
