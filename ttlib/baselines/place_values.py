@@ -71,7 +71,7 @@ class PlaceValues(nn.Module):
             How many sweeps it took.
         """
         places = transitions.observations[:, :2]
-        start, (corners, weights) = self.cells(places[transitions.now]), self.corners(places[transitions.then])
+        start = self.cells(places[transitions.now])
         counts = torch.bincount(start, minlength=self.values.numel()).float()
         self.visited.copy_((counts > 0).float().view(self.shape))
         corners, weights = self.corners(places[transitions.then])
@@ -80,7 +80,7 @@ class PlaceValues(nn.Module):
         stay = (1 - expectile) * caution * counts.sum() / (counts > 0).sum()
         waiting = step_reward * (1 - discount**n_step) / (1 - discount)
         values, seen = torch.full_like(counts, self.least), counts > 0
-        for sweep in range(1, sweeps + 1):  # noqa: B007
+        for sweep in range(1, sweeps + 1):
             came_to = transitions.rewards + onward * (weights * values[corners]).sum(dim=1)
             share = torch.where(came_to > values[start], expectile, 1 - expectile)
             above = torch.bincount(start, share * came_to, len(values)) + stay * (waiting + discount**n_step * values)
