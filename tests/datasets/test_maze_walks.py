@@ -217,6 +217,21 @@ def test_who_goes_on_is_sent_to_one_goal_after_another(monkeypatch):
         assert goals == set(PLACES["umaze"]) - {start} - ({maze.goal} if start == maze.start else set())
 
 
+def test_a_rare_fall_does_not_count_in_the_manifests_statistics():
+    rng, steps = np.random.default_rng(0), 40
+    seen = rng.normal(size=(steps, 29)).astype(np.float32)
+    seen[:, 3:7] = 1, 0, 0, 0
+    seen[30:, 3:7] = 0, 1, 0, 0  # half a turn about x
+    episode = {"observations": seen, "actions": np.zeros((steps, 8)), "rewards": np.zeros(steps), "terminal": False}
+    walked = maze_walks.Trajectories.from_episodes([episode], env_id="AntMazeUMaze-v0")
+    legs = maze_walks.on_its_legs(walked)
+    assert legs.tolist() == [True] * 30 + [False] * 10
+    counted = local.statistics(walked, legs)
+    assert counted["observation_mean"][3:7] == [1, 0, 0, 0] and counted["length_mean"] == steps
+    np.testing.assert_allclose(counted["observation_std"], seen[:30].std(axis=0), atol=1e-6)
+    assert local.statistics(walked)["observation_mean"][3] == 0.75
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A project with a manifest row for a small set."""

@@ -79,13 +79,14 @@ def load(name):
     return kept(name, wanted.env_id, _origin(wanted), lambda: collect(wanted, TRANSITIONS))
 
 
-def kept(name, env_id, origin, make):
+def kept(name, env_id, origin, make, counted=None):
     """`Trajectories` of the local set `name` from its cache; made, checked and cached where there are none.
 
     Args:
         env_id: the environment in which models of these data are evaluated.
         origin: what the set is made from, plain values; what was made from something else is made again.
         make: function that gives the `Trajectories`.
+        counted: see `check`.
 
     Raises:
         ValueError: what was made does not fit the manifest.
@@ -96,7 +97,7 @@ def kept(name, env_id, origin, make):
     if cached is not None:
         return cached
     trajectories = make()
-    check(trajectories, name)
+    check(trajectories, name, counted)
     keys = ("observations", "actions", "rewards", "terminals", "timeouts")
     tensors = {key: torch.from_numpy(getattr(trajectories, key).copy()) for key in keys}
     checkpoints.save(path, tensors, origin)
@@ -128,23 +129,32 @@ def collect(wanted, transitions, seed=SEED, show=True):
     return Trajectories.from_episodes(episodes, name=f"local:{wanted.name}", env_id=wanted.env_id)
 
 
-def statistics(trajectories):
-    """What the manifest compares: a dict of numbers and of lists with one number a dimension."""
+def statistics(trajectories, counted=None):
+    """What the manifest compares: a dict of numbers and of lists with one number a dimension.
+
+    Args:
+        counted: (T,) bool, the steps whose observations and actions count; all of them if left out.
+    """
     returns, lengths = trajectories.returns, trajectories.lengths
+    counted = slice(None) if counted is None else counted
+    observations, actions = trajectories.observations[counted], trajectories.actions[counted]
     return {
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "length_mean": float(lengths.mean()),
         "terminal_share": float(trajectories.terminals.sum() / len(lengths)),
-        "observation_mean": trajectories.observations.mean(axis=0, dtype=np.float64).tolist(),
-        "observation_std": trajectories.observations.std(axis=0, dtype=np.float64).tolist(),
-        "action_mean": trajectories.actions.mean(axis=0, dtype=np.float64).tolist(),
-        "action_std": trajectories.actions.std(axis=0, dtype=np.float64).tolist(),
+        "observation_mean": observations.mean(axis=0, dtype=np.float64).tolist(),
+        "observation_std": observations.std(axis=0, dtype=np.float64).tolist(),
+        "action_mean": actions.mean(axis=0, dtype=np.float64).tolist(),
+        "action_std": actions.std(axis=0, dtype=np.float64).tolist(),
     }
 
 
-def check(trajectories, name):
+def check(trajectories, name, counted=None):
     """Refuse data whose statistics lie outside of what the manifest allows for `name`.
+
+    Args:
+        counted: function from `Trajectories` to what `statistics` counts.
 
     Raises:
         ValueError: a statistic differs by more than its tolerance; the sentence names it.
@@ -161,7 +171,7 @@ def check(trajectories, name):
         raise ValueError(
             f"{name} has {len(trajectories):,} transitions, but at least {expected['transitions']:,} are due."
         )
-    for key, value in statistics(trajectories).items():
+    for key, value in statistics(trajectories, counted and counted(trajectories)).items():
         value, mean, tolerance = (np.atleast_1d(v) for v in (value, expected["mean"][key], expected["tolerance"][key]))
         if len(value) != len(mean):
             raise ValueError(f"{name} has {len(value)} dimensions in {key}, but data/manifest.json has {len(mean)}.")
