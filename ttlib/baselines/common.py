@@ -10,6 +10,10 @@ import torch
 from torch import nn
 
 from ttlib import checkpoints
+from ttlib.datasets import load
+from ttlib.paths import ROOT
+from ttlib.progress import progress
+from ttlib.provenance import how_trained
 from ttlib.settings import window_order
 
 
@@ -170,6 +174,26 @@ def train(model, losses, count, settings, policy, folder=None, on_log=None, run=
             )
     model.eval()
     return curve
+
+
+def train_from_scratch(train, command, dataset, out, settings, device="cpu", folder=None):
+    """What a baseline's command line does: load a data set, train, write a checkpoint; gives model and curve.
+
+    Args:
+        train: the baseline's own, a function of trajectories, settings, folder, on_log and device.
+        command: the module that is run, for the provenance.
+        dataset: a name for `ttlib.datasets.load`.
+        out: the checkpoint's path.
+        folder: where the run is kept and resumed from; by default a cache named after `out`.
+    """
+    trajectories = load(dataset)
+    bar = progress(total=settings.updates, label=f"training on {dataset}")
+    folder = folder or ROOT / "data/cache/training" / Path(out).stem
+    model, curve = train(trajectories, settings, folder, lambda row: bar.update(row["step"] - bar.n), device)
+    bar.close()
+    about = {"dataset": dataset, "env_id": trajectories.env_id, "fingerprint": trajectories.fingerprint()}
+    save_model(out, model, about | how_trained(command, curve, settings))
+    return model, curve
 
 
 def save_model(path, model, about, half=False):

@@ -28,10 +28,6 @@ from ttlib.baselines import common
 from ttlib.baselines.behaviour_cloning import Policy, check_actions
 from ttlib.baselines.common import Settings, Standardize, Transitions
 from ttlib.baselines.place_values import PlaceValues
-from ttlib.datasets import load
-from ttlib.paths import ROOT
-from ttlib.progress import progress
-from ttlib.provenance import how_trained
 
 REACH = (1.0, 2.0)  # metres around a place at which V is looked up
 DIRECTIONS = 8
@@ -223,23 +219,6 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
     return agent, curve
 
 
-def train_from_scratch(dataset, out, settings, device="cpu", folder=None):
-    """What the command line does: load a data set, train an agent, write it to `out`; gives agent and curve.
-
-    Args:
-        dataset: a name for `ttlib.datasets.load`.
-        folder: where the run is kept and resumed from; by default a cache named after `out`.
-    """
-    trajectories = load(dataset)
-    bar = progress(total=settings.updates, label=f"training on {dataset}")
-    folder = folder or ROOT / "data/cache/training" / Path(out).stem
-    agent, curve = train(trajectories, settings, folder, lambda row: bar.update(row["step"] - bar.n), device)
-    bar.close()
-    about = {"dataset": dataset, "env_id": trajectories.env_id, "fingerprint": trajectories.fingerprint()}
-    common.save_model(out, agent, about | how_trained("ttlib.baselines.maze_iql", curve, settings))
-    return agent, curve
-
-
 def main():
     parser = argparse.ArgumentParser(description="Train an IQL agent with values of places and write its checkpoint.")
     parser.add_argument("--dataset", required=True, help="such as local:antmaze-umaze")
@@ -253,7 +232,9 @@ def main():
     options = parser.parse_args()
     settings = replace(MazeSettings(), **{name: getattr(options, name) for name in chosen})
     try:
-        train_from_scratch(options.dataset, options.out, settings, options.device, options.folder)
+        common.train_from_scratch(
+            train, "ttlib.baselines.maze_iql", options.dataset, options.out, settings, options.device, options.folder
+        )
     except (ValueError, OSError) as error:
         sys.exit(str(error))
 
