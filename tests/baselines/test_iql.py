@@ -200,7 +200,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path, data):
 
 
 def test_the_command_trains_by_the_settings_of_the_data_and_ships_an_agent(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(iql, "load", lambda name: data)
+    monkeypatch.setattr(common, "load", lambda name: data)
     out = tmp_path / "pointmaze-umaze-iql.safetensors"
     arguments = ["--dataset", "local:pointmaze-umaze", "--out", str(out), "--folder", str(tmp_path), "--device", "cpu"]
     arguments += ["--updates", "20", "--batch", "16", "--expectile", "0.8", "--discount", "0.9", "--target-rate", "0.1"]
