@@ -124,7 +124,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path, data):
 
 
 def test_the_command_ships_an_agent(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(maze_iql, "load", lambda name: data)
+    monkeypatch.setattr(common, "load", lambda name: data)
     out = tmp_path / "antmaze-umaze-iql.safetensors"
     arguments = ["--dataset", "local:antmaze-umaze", "--out", str(out), "--folder", str(tmp_path), "--device", "cpu"]
     arguments += ["--updates", "20", "--batch", "16", "--expectile", "0.8", "--caution", "0.5", "--n-step", "3"]
