@@ -18,7 +18,7 @@ into a corridor learns from all others that did, wherever it was.
 import argparse
 import math
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ class MazeSettings(Settings):
 
     Attributes (beside `Settings`'):
         expectile: of V.
-        discount: of V, which slopes by discount^d where the goal is d steps away: 0.9995 suits ways of 700 steps.
+        discount: of V, which slopes by discount^d where the goal is d steps away.
         side: of a cell of V's table, metres.
         caution, value_steps: see `PlaceValues.fit`; V looks so many steps ahead.
         n_step: steps of the stretches that critics and policy learn from.
@@ -220,18 +220,24 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
     return agent, curve
 
 
+def settings_for(dataset):
+    """Settings for a data set: in the large mazes V has to slope where the goal is 700 steps away."""
+    return MazeSettings(discount=0.9995) if "-large" in dataset else MazeSettings()
+
+
 def main():
     parser = argparse.ArgumentParser(description="Train an IQL agent with values of places and write its checkpoint.")
     parser.add_argument("--dataset", required=True, help="such as local:antmaze-umaze")
     parser.add_argument("--out", required=True, type=Path, help="the checkpoint to write, *.safetensors")
     parser.add_argument("--folder", type=Path, help="where the run is kept and resumed from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    defaults = asdict(MazeSettings())
     chosen = ("updates", "batch", "seed", "expectile", "discount", "caution", "n_step", "temperature", "dropout")
     for name in chosen:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(defaults[name]), default=defaults[name])
+        option, kind = f"--{name.replace('_', '-')}", type(getattr(MazeSettings, name))
+        parser.add_argument(option, type=kind, help="what suits this maze, when left out")
     options = parser.parse_args()
-    settings = replace(MazeSettings(), **{name: getattr(options, name) for name in chosen})
+    given = {name: getattr(options, name) for name in chosen if getattr(options, name) is not None}
+    settings = replace(settings_for(options.dataset), **given)
     try:
         common.train_from_scratch(
             train, "ttlib.baselines.maze_iql", options.dataset, options.out, settings, options.device, options.folder
