@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_control import Line
+from tests.line import Line
 from ttlib.baselines import common
 from ttlib.baselines.behaviour_cloning import Policy, PolicyController, best_trajectories, train
 from ttlib.baselines.common import Settings
-from ttlib.control import evaluate
+from ttlib.evaluation import evaluate
 from ttlib.trajectories import Trajectories
 
 QUICK = {"hidden": (32,), "learning_rate": 2e-2, "log_every": 10, "save_every": 20}

@@ -12,7 +12,7 @@ from ttlib.baselines.decision_transformer import (
     predict_returns,
     save_model,
 )
-from ttlib.control import evaluate
+from ttlib.evaluation import evaluate
 from ttlib.trajectories import Trajectories
 
 

@@ -1,11 +1,11 @@
-"""Maze data: walks that are led, relabelled, cached; on the point, which needs no policy."""
+"""Maze data: walks that are led, disturbed, cached; on the point, which needs no policy."""
 
 import json
 
 import numpy as np
 import pytest
 
-from ttlib.datasets import datasheet, load, local, maze_walks
+from ttlib.datasets import datasheet, load, local, maze_episodes, maze_walks
 from ttlib.envs.ant_maze import RADIUS
 from ttlib.envs.guide import JITTER, PATIENCE, WHIM_EVERY, WHIM_LASTS, Guide, Whims
 from ttlib.envs.mazes import PLACES, Maze
@@ -29,12 +29,6 @@ def walked(two_at_once):
     return wanted, walks
 
 
-def moving(*places):
-    """A walk through places on the line y = 0, one a step; the last one is seen after the last action."""
-    observations = np.array([[x, 0.0, 0.0, 0.0] for x in places], dtype=np.float32)
-    return {"observations": observations, "actions": np.ones((len(places) - 1, 2), dtype=np.float32)}
-
-
 def test_the_names():
     expected = ["umaze", "medium-play", "medium-diverse", "large-play", "large-diverse"]
     expected = [f"{body}-{maze}" for body in ("antmaze", "pointmaze") for maze in expected]
@@ -46,29 +40,6 @@ def test_the_names():
     assert maze_walks.find("pointmaze-large-play").env_id == "PointMazeLarge-v0"
     with pytest.raises(ValueError, match="no maze data set 'antmaze-tiny'; there are antmaze-umaze"):
         load("local:antmaze-tiny")
-
-
-def test_relabelling_ends_an_episode_where_it_reaches_the_goal():
-    goal, radius = np.array([5.0, 0.0]), 0.5
-    walks = [
-        moving(0, 1, 2),  # never there
-        moving(2, 3, 4.4, 4.6, 5, 6, 7, 8),  # there after the third step; goes on from 6
-        moving(5, 5.1, 7, 8, 4.8),  # begins there, leaves, comes back
-        moving(5, 5, 5),  # stays there
-        moving(3, 4, 5),
-    ]
-    episodes = maze_walks.relabel(walks, goal, radius)
-    found = [(e["observations"][:, 0].tolist(), e["rewards"].tolist(), e["terminal"]) for e in episodes]
-    assert found == [
-        ([0, 1], [0, 0], False),
-        (pytest.approx([2, 3, 4.4]), [0, 0, 1], True),
-        ([6, 7], [0, 0], False),
-        ([7, 8], [0, 1], True),
-        ([3, 4], [0, 1], True),
-    ]
-    for episode in episodes:
-        assert len(episode["actions"]) == len(episode["rewards"])
-    assert maze_walks.relabel([moving(4, 5)], goal, radius) == []  # a single step is no trajectory
 
 
 def test_walks_go_from_cell_to_cell_and_are_disturbed(walked):
@@ -118,9 +89,9 @@ def test_no_walk_is_sent_to_solve_the_task_and_most_do_not(walked):
     wanted = maze_walks.find("pointmaze-umaze")
     data = maze_walks.collect(wanted, 1500, seed=0, show=False)
     assert data.terminals.sum() > 5, "some walks come to the goal"
-    assert maze_walks.solved(data, wanted.maze).mean() < 0.05, "none of them from the start"
-    assert maze_walks.coverage(data, wanted.maze)[np.array(wanted.maze.rows) == 0].min() > 0
-    assert maze_walks.coverage(data, wanted.maze).sum() == len(data)
+    assert maze_episodes.solved(data, wanted.maze).mean() < 0.05, "none of them from the start"
+    assert maze_episodes.coverage(data, wanted.maze)[np.array(wanted.maze.rows) == 0].min() > 0
+    assert maze_episodes.coverage(data, wanted.maze).sum() == len(data)
 
 
 def test_a_stitch_set_has_short_ways_from_everywhere_and_pays_only_near_the_goal():
@@ -139,19 +110,6 @@ def test_a_stitch_set_has_short_ways_from_everywhere_and_pays_only_near_the_goal
     paid = data.rewards_to_go(0.99) > 0
     assert paid[away <= 2].any() and not paid[away > maze_walks.SHORT + 1].any()  # one more for the noise
     assert np.isinf(maze_walks.find("pointmaze-medium-play").farthest)
-
-
-def test_who_solved_the_task_is_seen():
-    maze = Maze.named("umaze", 1)
-    start, corner, goal = (maze.center(cell) for cell in (maze.start, (1, 3), maze.goal))
-    walks = []
-    for places in ((start, corner, goal), (corner, corner + 0.1, goal), (start, corner, corner)):
-        seen = np.array([[*place, 0, 0] for place in places], dtype=np.float32)
-        walks.append({"observations": seen, "actions": np.zeros((2, 2), dtype=np.float32)})
-    data = maze_walks.Trajectories.from_episodes(maze_walks.relabel(walks, goal))
-    assert data.terminals.sum() == 2 and maze_walks.solved(data, maze).tolist() == [True, False, False]
-    counts = maze_walks.coverage(data, maze)
-    assert counts[maze.start] == 2 and counts[1, 3] == 4 and counts[maze.goal] == 0
 
 
 def test_a_guide_sends_bodies_along_the_shortest_way():
@@ -276,5 +234,5 @@ def test_the_datasheet_has_a_row_and_a_map(root):
     assert f"{len(data):,}" in row and f"{data.terminals.sum() / len(data.lengths):.1%}" in row
     assert data.fingerprint() in row and "local:antmaze-umaze |" not in text
     drawn = [line.split() for line in text.splitlines() if line.startswith("#####")]
-    counts = maze_walks.coverage(data, maze)
+    counts = maze_episodes.coverage(data, maze)
     assert drawn[1][1] == f"{counts[1, 1] / 1000:.1f}" and len(drawn) == len(maze.rows)

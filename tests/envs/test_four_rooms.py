@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ttlib.envs  # noqa: F401  registers the environments
-from ttlib.control import LikelihoodController, evaluate
+from ttlib.control import LikelihoodController
 from ttlib.envs import four_rooms
 from ttlib.envs.demonstrations import Walker, collect, walk
 from ttlib.envs.four_rooms import APART, RADIUS, STEP, FourRooms, pairs, reached, rollout
 from ttlib.envs.rooms import FOUR_ROOMS, Rooms
+from ttlib.evaluation import evaluate
 from ttlib.model import TrajectoryTransformer
 from ttlib.tokens import Tokenizer
 

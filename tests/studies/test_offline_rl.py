@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.models import random_model, random_tokenizer
-from ttlib.control import Rollouts
+from ttlib.evaluation import Rollouts
 from ttlib.model import save_model
 from ttlib.paths import ROOT
 from ttlib.studies import jobs, methods, rollouts

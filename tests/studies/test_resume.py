@@ -7,7 +7,8 @@ import pytest
 import ttlib.envs  # noqa: F401
 from tests.models import random_model, random_tokenizer
 from tests.test_q_search import Critic
-from ttlib.control import QController, ReturnController, evaluate
+from ttlib.control import QController, ReturnController
+from ttlib.evaluation import evaluate
 from ttlib.studies.resume import Resumed
 from ttlib.tokens import Layout
 

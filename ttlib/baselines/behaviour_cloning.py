@@ -49,7 +49,7 @@ class Policy(nn.Module):
 
 
 class PolicyController:
-    """Enacts a policy's mean action; `ttlib.control.evaluate` runs it in many environments at once.
+    """Enacts a policy's mean action; `ttlib.evaluation.evaluate` runs it in many environments at once.
 
     Args:
         policy: a `Policy`.

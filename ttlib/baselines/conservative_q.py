@@ -63,7 +63,7 @@ class ConservativeQ(nn.Module):
 
 
 class GreedyController:
-    """Takes the action of the largest Q; `ttlib.control.evaluate` runs it in many environments at once.
+    """Takes the action of the largest Q; `ttlib.evaluation.evaluate` runs it in many environments at once.
 
     Args:
         model: a `ConservativeQ`.

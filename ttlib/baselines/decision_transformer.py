@@ -122,7 +122,7 @@ class DecisionTransformer(nn.Module):
 class TargetController:
     """Acts so as to reach a return: what is asked for falls by each reward that came.
 
-    It has the interface of `ttlib.control.Controller`, so `ttlib.control.evaluate` runs it.
+    It has the interface of `ttlib.control.Controller`, so `ttlib.evaluation.evaluate` runs it.
 
     Args:
         model: a trained `DecisionTransformer`.

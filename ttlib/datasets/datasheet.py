@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from ttlib import checkpoints
-from ttlib.datasets import load, maze_walks, normalized_score
+from ttlib.datasets import load, maze_episodes, maze_walks, normalized_score
 from ttlib.datasets.behaviours import RECIPES
 from ttlib.datasets.local import SEED, manifest
 from ttlib.envs.ant_maze import RADIUS
@@ -171,9 +171,9 @@ def _mazes(names):
         ends = t.terminals.sum()
         lines.append(
             f"| local:{name} | {len(t):,} | {len(t.lengths):,} | {t.lengths.mean():.0f} | {ends / len(t.lengths):.1%} "
-            f"| {maze_walks.solved(t, maze).sum()} | `{t.fingerprint()}` |"
+            f"| {maze_episodes.solved(t, maze).sum()} | `{t.fingerprint()}` |"
         )
-        counts = maze_walks.coverage(t, maze)
+        counts = maze_episodes.coverage(t, maze)
         maps += [f"### local:{name}: thousands of steps in each cell", "", "```"]
         for walls, row in zip(maze.rows, counts, strict=True):
             cells = ["#####" if wall else f"{count / 1000:5.1f}" for wall, count in zip(walls, row, strict=True)]

@@ -8,8 +8,8 @@
 A walk has a start and a goal of its own: in `diverse` sets any two cells, in `play` sets (and in umaze)
 two of `mazes.PLACES`, in `stitch` sets (as in OGBench, Park et al. 2025) any two that are near each
 other. Whoever leads it looks up, breadth first, which cell comes next, and sends it to a jittered place
-there. Its actions are disturbed. Afterwards all walks are *relabelled*: what counts is where they came,
-by chance, within half a metre of the one goal that is tested.
+there. Its actions are disturbed. Afterwards all walks are relabelled (`maze_episodes`): what counts is
+where they came, by chance, within half a metre of the one goal that is tested.
 
 An ant that arrives is sent on to another goal, so that recordings do not end wherever ants turn to go on;
 and it has `Whims`. Nobody is sent from the tested start to the tested goal, so the task has to be put
@@ -30,8 +30,9 @@ import torch
 
 import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.datasets import local
+from ttlib.datasets.maze_episodes import relabel
 from ttlib.datasets.policies import pack
-from ttlib.envs.ant_maze import RADIUS, AntMaze, PointMaze
+from ttlib.envs.ant_maze import AntMaze, PointMaze
 from ttlib.envs.ant_walker import FALLEN, STRENGTH, from_the_body, side_ahead, to_the_legs, upright
 from ttlib.envs.guide import NOISE, Guide, Whims
 from ttlib.envs.mazes import PLACES, Maze
@@ -224,50 +225,6 @@ def draw_goal(maze, start, cells, rng):
         goal = cells[rng.choice(len(cells))]
         if tuple(goal) != tuple(start) and (tuple(start), tuple(goal)) != (maze.start, maze.goal):
             return goal
-
-
-def relabel(walks, goal, radius=RADIUS):
-    """Episodes of the task to reach `goal` (2,), from walks that were after something else.
-
-    An episode ends where it comes within `radius`, with reward 1 and as a terminal; all other rewards are 0.
-    What the walk does once it has left the goal again is another episode. One of a single step is left out.
-
-    Returns:
-        List of episodes for `Trajectories.from_episodes`.
-    """
-    episodes = []
-    for one in walks:
-        near = np.linalg.norm(one["observations"][:, :2] - goal, axis=1) <= radius
-        begin, stop = 0, len(one["actions"])
-        while begin < stop:
-            outside = np.flatnonzero(~near[begin:stop])
-            if not len(outside):
-                break
-            begin += outside[0]
-            inside = np.flatnonzero(near[begin:])
-            end = begin + inside[0] if len(inside) else stop
-            rewards = np.zeros(end - begin, dtype=np.float32)
-            rewards[-1] = len(inside) > 0
-            if end - begin > 1:
-                span = slice(begin, end)
-                parts = {key: one[key][span] for key in ("observations", "actions")}
-                episodes.append(parts | {"rewards": rewards, "terminal": len(inside) > 0})
-            begin = end
-    return episodes
-
-
-def solved(trajectories, maze):
-    """(E,) bool: which episodes were in the tested start's cell and reached the tested goal afterwards."""
-    in_start = (maze.cell(trajectories.observations[:, :2]) == maze.start).all(axis=1)
-    ends = trajectories.bounds[:, 1] - 1
-    return np.logical_or.reduceat(in_start, trajectories.bounds[:, 0]) & trajectories.terminals[ends]
-
-
-def coverage(trajectories, maze):
-    """(rows, columns) int: how many steps of the data begin in each cell."""
-    counts = np.zeros((len(maze.rows), len(maze.rows[0])), dtype=int)
-    np.add.at(counts, tuple(maze.cell(trajectories.observations[:, :2]).T), 1)
-    return counts
 
 
 def walker():

@@ -20,8 +20,8 @@ from ttlib.baselines import behaviour_cloning, common, conservative_q
 from ttlib.baselines.cells import CellEncoder, PictureEncoder, features, pictures
 from ttlib.baselines.decision_training import Settings, Stretches, train
 from ttlib.baselines.decision_transformer import DecisionTransformer, TargetController, predict_returns
-from ttlib.control import evaluate
 from ttlib.envs import graph_walks, key_to_door
+from ttlib.evaluation import evaluate
 from ttlib.paths import ROOT
 from ttlib.provenance import commit, describe_device, lock_hash
 from ttlib.records import Record

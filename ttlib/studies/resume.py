@@ -19,7 +19,7 @@ class Resumed:
     """A controller that keeps what it did in a file, and goes on from such a file where there is one.
 
     Args:
-        controller: has `memory` and `remember` beside what `ttlib.control.evaluate` asks for.
+        controller: has `memory` and `remember` beside what `ttlib.evaluation.evaluate` asks for.
         path: the file, *.safetensors. Delete it when the episodes are over.
         about: plain values that say which episodes these are.
         every: seconds between two times of keeping.

@@ -8,8 +8,9 @@ import torch
 
 from ttlib.baselines.decision_training import Settings, Stretches, train
 from ttlib.baselines.decision_transformer import DecisionTransformer, TargetController
-from ttlib.control import ReturnController, evaluate
+from ttlib.control import ReturnController
 from ttlib.datasets import load, normalized_score
+from ttlib.evaluation import evaluate
 from ttlib.model import TrajectoryTransformer
 from ttlib.studies import jobs
 from ttlib.tokens import Tokenizer, TokenWindows

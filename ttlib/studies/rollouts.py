@@ -14,8 +14,8 @@ import torch
 
 import ttlib.envs  # noqa: F401  (registers the environments)
 from ttlib.checkpoints import written_atomically
-from ttlib.control import evaluate
 from ttlib.datasets import load, normalized_score
+from ttlib.evaluation import evaluate
 from ttlib.provenance import commit, describe_device, lock_hash, peak_mib
 from ttlib.records import Record
 from ttlib.studies import jobs
