@@ -69,6 +69,7 @@ def test_the_same_planner_with_another_score_of_plans():
     plans = {name: methods.METHODS[name][0](DATASET) for name in (*methods.BY_Q, "tt-quantile")}
     for name, (value, to_go) in {
         "tt-q": ("q", 0.0),
+        "tt-q-search": ("q", 0.0),
         "tt-v": ("v", 0.0),
         "tt-last-q": ("last q", 0.0),
         "tt-q-and-to-go": ("q", 1.0),
@@ -149,7 +150,7 @@ def test_planning_by_q_is_held_against_the_better_of_its_two_parts():
 
 def test_the_table_and_the_bars_show_what_was_measured():
     lines = antmaze.table({"rows": ROWS}).splitlines()
-    assert len(lines) == 2 + 3 and "TT (+V)" in lines[0]
+    assert len(lines) == 2 + 3 and "search by V" in lines[0]
     assert "98.0 ± 3.0" in lines[2] and lines[2].endswith("| 87.5 | 100.0 |")
     assert lines[4].startswith("| d4rl:antmaze-medium-play-v2 | 1.0 ± 3.0 |") and lines[4].endswith("| 71.2 | 93.3 |")
     assert antmaze.maze_of("local:pointmaze-umaze") == "local:pointmaze-umaze"

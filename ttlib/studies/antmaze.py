@@ -19,9 +19,10 @@ METHODS = {
     "iql": "IQL, its authors' settings",
     "iql-policy": "IQL",
     "tt-q": "TT (+Q)",
-    "tt-v": "TT (+V)",
-    "tt-last-q": "TT (+Q, the last alone)",
-    "tt-q-and-to-go": "TT (+Q and R)",
+    "tt-q-search": "search by Q",
+    "tt-v": "search by V",
+    "tt-last-q": "search by the last Q",
+    "tt-q-and-to-go": "search by Q and R",
 }
 # A method's word in the names of claims; variants of IQL and of planning by Q have rows, but no claims.
 WORDS = {"bc": "bc", "dt": "dt", "tt-quantile": "tt", "iql-policy": "iql", "tt-q": "tt_q"}

@@ -233,6 +233,7 @@ METHODS = {
     "tt-quantile": (planner, _tt),
     "tt-uniform": (planner, _tt),
     "tt-q": (q_planner(), _tt),
+    "tt-q-search": (q_planner(), _tt),
     "tt-v": (q_planner("v"), _tt),
     "tt-last-q": (q_planner("last q"), _tt),
     "tt-q-and-to-go": (q_planner(to_go=1.0), _tt),
@@ -247,7 +248,7 @@ SIZES = {
     for horizon in (1, 2, 3, 5, 10, 15)
 }
 METHODS |= {name: (sized(*size), _tt) for name, size in SIZES.items()}
-BY_Q = ("tt-q", "tt-v", "tt-last-q", "tt-q-and-to-go")
+BY_Q = ("tt-q", "tt-q-search", "tt-v", "tt-last-q", "tt-q-and-to-go")
 BY_RETURN = ("tt-quantile", "tt-uniform", *BY_Q, *SIZES)
 
 
