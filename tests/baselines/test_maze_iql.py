@@ -135,9 +135,3 @@ def test_the_command_ships_an_agent(tmp_path, data, monkeypatch):
     given = {"updates": 20, "batch": 16, "expectile": 0.8, "caution": 0.5, "n_step": 3}
     assert {key: about["settings"][key] for key in given} == given
     assert "ttlib.baselines.maze_iql" in about["command"] and agent.places.side == 0.5
-
-
-def test_where_the_way_is_long_the_values_slope_further():
-    medium, large = (maze_iql.settings_for(f"local:antmaze-{name}-play") for name in ("medium", "large"))
-    assert medium == MazeSettings() and large.discount > medium.discount
-    assert large.discount**750 > 0.5 > medium.discount**750
