@@ -7,6 +7,7 @@ import torch
 from tests.line import Line
 from tests.models import random_model, random_tokenizer
 from ttlib.control import LikelihoodController, QController, ReturnController
+from ttlib.discretize import Bins
 from ttlib.evaluation import evaluate
 from ttlib.q_search import plan_by_q
 from ttlib.search import beam_search, plan_by_return
@@ -153,3 +154,10 @@ def test_what_does_not_fit_is_refused():
         ReturnController(model, tokenizer, 3, 4, tolerance=-0.1)
     with pytest.raises(ValueError, match="without goals"):
         ReturnController(model, tokenizer, 3, 4, goals=np.zeros((1, 2)))
+
+
+def test_tokens_lie_where_the_model_is(monkeypatch):
+    layout, moved = Layout(2, 1), []
+    monkeypatch.setattr(Bins, "to", lambda bins, device: moved.append(str(device)) or bins)
+    LikelihoodController(random_model(layout).to("meta"), random_tokenizer(layout), 2, 2)
+    assert moved == ["meta"]

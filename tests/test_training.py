@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests.models import random_model
 from ttlib import checkpoints
-from ttlib.loss import slot_weights, token_losses
+from ttlib.loss import held_out_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, dropout, load_model
 from ttlib.provenance import tokens_in_all
 from ttlib.settings import matrix_products
@@ -258,3 +258,22 @@ def test_two_processes_have_the_loss_of_one(tmp_path):
     assert run.returncode == 0, run.stderr
     lines = [line for line in run.stdout.splitlines() if line.startswith("CURVE")]
     np.testing.assert_allclose(json.loads(lines[0].removeprefix("CURVE")), alone, rtol=1e-4)
+
+
+def test_other_data_of_the_same_size_are_another_run(tmp_path):
+    windows = toy_windows()
+    train(toy_model(windows), windows, settings(), tmp_path)
+    others = toy_windows()
+    others.tokens = (others.tokens + 1) % 10
+    with pytest.raises(ValueError, match="other data"):
+        train(toy_model(others), others, settings(), tmp_path)
+    with pytest.raises(ValueError, match="other origin"):
+        train(toy_model(windows), windows, settings(), tmp_path, origin={"ordered": True})
+
+
+def test_held_out_losses_are_those_without_dropout():
+    windows = toy_windows()
+    model = toy_model(windows, probability=0.5).train()
+    found = held_out_losses(model, windows, torch.arange(50))
+    assert model.training
+    torch.testing.assert_close(found, held_out_losses(model.eval(), windows, torch.arange(50)), rtol=0, atol=0)

@@ -168,3 +168,12 @@ def test_from_episodes():
 def test_from_episodes_refuses(episodes, words):
     with pytest.raises(ValueError, match=words):
         Trajectories.from_episodes(episodes)
+
+
+def test_the_arrays_that_were_given_stay_their_owners():
+    given_arrays = {key: value.astype(np.float32) if value.dtype != bool else value for key, value in arrays().items()}
+    data = Trajectories(**given_arrays)
+    before = data.fingerprint()
+    for value in given_arrays.values():
+        value[2] = 1
+    assert data.fingerprint() == before

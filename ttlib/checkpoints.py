@@ -140,6 +140,11 @@ def resume(path, run, model, optimizer):
     return description["step"], description["curve"]
 
 
+def fingerprint(*tensors):
+    """Short hash of tensors' types, shapes and values."""
+    return _checksum({str(number): tensor.detach().cpu() for number, tensor in enumerate(tensors)})[:16]
+
+
 def part(tensors, prefix):
     """The tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -33,7 +33,8 @@ class Controller:
             raise ValueError(f"of a plan of {horizon} transitions, {plan_every} actions cannot be enacted.")
         if bool(layout.goal) != (goals is not None):
             raise ValueError("this model needs goals." if layout.goal else "this model was trained without goals.")
-        self.model, self.tokenizer, self.horizon, self.beam_width = model, tokenizer, horizon, beam_width
+        self.model, self.tokenizer = model, tokenizer.to(model.head.device)
+        self.horizon, self.beam_width = horizon, beam_width
         self.context, self.plan_every, self.goals = context, plan_every, goals
         self.keep_transitions = min(4, model.transitions - 1)
 

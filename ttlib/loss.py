@@ -34,11 +34,13 @@ def mean_losses(by_slot, weights, layout):
 
 def held_out_losses(model, windows, starts):
     """Mean cross-entropy (slots,) in nats of each slot over the windows that begin at `starts`, without dropout."""
-    windows = windows.to(model.head.device)
+    windows, training = windows.to(model.head.device), model.training
     by_slot = 0
+    model.eval()
     with torch.no_grad():
         for some in torch.as_tensor(starts).split(64):
             tokens, counted = windows.batch(some.to(model.head.device))
             losses, mask = token_losses(model, tokens), counted[:, 1:]
             by_slot = by_slot + torch.stack([(losses * mask).sum(dim=0), mask.sum(dim=0)])
+    model.train(training)
     return torch.tensor(mean_losses(by_slot, torch.ones(by_slot.shape[1]), model.layout)["slots"])

@@ -54,7 +54,7 @@ def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", from_r
         progress.set_postfix(loss=f"{row['loss']:.3f}", action=f"{row['slots'][-1]:.3f}")
 
     folder = folder or ROOT / "data/cache/training" / Path(out).stem
-    curve = train(model, data, settings, folder, show)
+    curve = train(model, data, settings, folder, show, {"from_run": begun["settings"]} if from_run else None)
     if main_process:
         seen = before[-1]["tokens"] if before else 0
         whole = before + [row | {"tokens": seen + row["tokens"]} for row in curve]
@@ -66,9 +66,9 @@ def train_on_maps(out, settings, maps=120_000, folder=None, device="cpu", from_r
             "fingerprint": some.fingerprint(),
             "from_run": {key: begun[key] for key in ("settings", "step")} if from_run else None,
             "tokens": whole[-1]["tokens"],
-        } | how_trained("ttlib.map_training", whole, settings)
+        } | how_trained("ttlib.map_training", whole, settings, device)
         save_model(out, model, tokenizer, about)
-    return model, tokenizer, curve
+    return model, tokenizer.to(device), curve
 
 
 def main():

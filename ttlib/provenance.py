@@ -28,25 +28,31 @@ def lock_hash(root=None):
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else "none"
 
 
-def describe_device():
-    """The accelerator's name, or the processor's kind and the number of threads that torch uses."""
-    if torch.cuda.is_available():
+def describe_device(device=None):
+    """The accelerator's name, or the processor's kind and the number of threads that torch uses.
+
+    Args:
+        device: what was used; if left out, the accelerator where there is one.
+    """
+    kind = torch.device(device).type if device else "cuda"
+    if kind == "cuda" and torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def how_trained(module, curve, settings):
+def how_trained(module, curve, settings, device):
     """What a checkpoint says of its training: command, code, device, settings, minutes, and the curve, thinned out.
 
     Args:
         module: whose command line was called, such as "ttlib.training".
         curve: rows with the "seconds" since the row before.
         settings: a dataclass.
+        device: that the model was trained on.
     """
     return {
         "command": f"python -m {module} " + " ".join(sys.argv[1:]),
         "commit": commit(),
-        "device": describe_device(),
+        "device": describe_device(device),
         "settings": asdict(settings),
         "minutes": round(sum(row["seconds"] for row in curve) / 60, 1),
         "curve": curve[:: max(1, len(curve) // 200)],

@@ -8,12 +8,12 @@ token V, which no bin has, stands in every slot of what follows after an episode
 """
 
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 
-from ttlib import discretize
+from ttlib import checkpoints, discretize
 from ttlib.discretize import Bins
 
 
@@ -96,6 +96,10 @@ class Tokenizer:
         tokenizer.bins = discretize.fit(tokenizer.columns(trajectories), bins, method)
         return tokenizer
 
+    def to(self, device):
+        """The same tokenizer, whose tokens lie on `device`."""
+        return replace(self, bins=self.bins.to(device))
+
     @property
     def stop(self):
         """The stop token, V."""
@@ -164,7 +168,7 @@ class TokenWindows:
     def __init__(self, tokenizer, trajectories, transitions=10, goals=None, beginnings=0):
         self.layout, self.transitions, self.stop = tokenizer.layout, transitions, tokenizer.stop
         self.bins = tokenizer.bins.size
-        self.tokens = tokenizer.encode(trajectories).to(torch.int16)
+        self.tokens = tokenizer.encode(trajectories).to("cpu", torch.int16)  # `to` moves all together
         bounds = torch.from_numpy(trajectories.bounds)
         episode = torch.repeat_interleave(torch.arange(len(bounds)), bounds[:, 1] - bounds[:, 0])
         self.end = bounds[episode, 1]
@@ -174,10 +178,15 @@ class TokenWindows:
         if self.layout.goal:
             if goals is None:
                 goals = trajectories.observations[trajectories.bounds[:, 1] - 1, : self.layout.goal]
-            self.goal = tokenizer.bins.encode(goals, slice(0, self.layout.goal)).to(torch.int16)[episode]
+            self.goal = tokenizer.bins.encode(goals, slice(0, self.layout.goal)).to("cpu", torch.int16)[episode]
 
     def __len__(self):
         return len(self.starts)
+
+    def fingerprint(self):
+        """Short hash of all that windows are cut from: those with the same one are the same."""
+        parts = (self.tokens, self.end, self.starts, self.terminal, self.goal)
+        return checkpoints.fingerprint(*(part for part in parts if part is not None))
 
     def to(self, device):
         """The same windows, cut on `device`."""

@@ -36,7 +36,7 @@ from ttlib.settings import OPTIMIZERS, Settings, keep_freed_memory, make_optimiz
 from ttlib.tokens import Tokenizer, TokenWindows
 
 
-def train(model, windows, settings, folder=None, on_log=None):
+def train(model, windows, settings, folder=None, on_log=None, origin=None):
     """Train `model` on `windows`, on the device it is on.
 
     Under torchrun each process takes its share of every batch and the gradients are
@@ -49,13 +49,14 @@ def train(model, windows, settings, folder=None, on_log=None):
         folder: where to keep `training.safetensors`, or None to keep nothing. A run that is
             found there is resumed.
         on_log: called with each row of the curve.
+        origin: plain values that say where the first weights come from, for a run to be resumed by no other.
 
     Returns:
         The curve: a list of {"step", "tokens", "rate", "seconds" since the row before, "loss", "slots": loss
         of each slot}.
 
     Raises:
-        ValueError: the folder holds a run with other settings, another model or other data.
+        ValueError: the folder holds a run with other settings, another model, other data or another origin.
         OSError: a checkpoint could not be written; the one before is untouched.
     """
     device, layout = model.head.device, model.layout
@@ -63,6 +64,7 @@ def train(model, windows, settings, folder=None, on_log=None):
     if settings.batch % (world * windows.group):
         groups = f" in groups of {windows.group}" if windows.group > 1 else ""
         raise ValueError(f"a batch of {settings.batch} cannot be shared evenly by {world} processes{groups}.")
+    data = windows.fingerprint()
     windows = windows.to(device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -70,7 +72,8 @@ def train(model, windows, settings, folder=None, on_log=None):
     run = {
         "settings": asdict(settings) | {"betas": list(settings.betas)},
         "model": model.size(),
-        "windows": len(windows),
+        "data": data,
+        "origin": origin,
     }
     state_file = Path(folder) / "training.safetensors" if folder else None
     step, curve = checkpoints.resume(state_file, run, model, optimizer)
@@ -197,7 +200,9 @@ def train_from_data(
     begun = {}
     if start:
         other, its_tokenizer, its = load_model(start, device)
-        if other.vocabulary < model.vocabulary and (parts := parts_between(its_tokenizer.bins, tokenizer.bins)):
+        if other.vocabulary < model.vocabulary and (
+            parts := parts_between(its_tokenizer.bins.to("cpu"), tokenizer.bins)
+        ):
             other = split_words(other, parts)
         if (other.layout, other.size() | {"dropout": model.dropout}) != (model.layout, model.size()):
             raise ValueError(f"{start} is a model of another size, or of other transitions; nothing can start from it.")
@@ -215,12 +220,12 @@ def train_from_data(
         progress.set_postfix(loss=f"{row['loss']:.3f}")
 
     folder = folder or ROOT / "data/cache/training" / Path(out).stem
-    curve = train(model, windows, settings, folder, show)
+    curve = train(model, windows, settings, folder, show, begun)
     if main_process:
         about = {"dataset": dataset, "env_id": trajectories.env_id, "fingerprint": trajectories.fingerprint()}
-        about |= {"tokens": curve[-1]["tokens"]} | begun | how_trained("ttlib.training", curve, settings)
+        about |= {"tokens": curve[-1]["tokens"]} | begun | how_trained("ttlib.training", curve, settings, device)
         save_model(out, model, tokenizer, about, eight_bits)
-    return model, tokenizer, curve
+    return model, tokenizer.to(device), curve
 
 
 def main():

@@ -43,7 +43,9 @@ class Trajectories:
 
     def __post_init__(self):
         for key in ("observations", "actions", "rewards"):
-            self._set(key, np.ascontiguousarray(getattr(self, key), dtype=np.float32))
+            self._set(
+                key, np.array(getattr(self, key), dtype=np.float32, order="C")
+            )  # a copy that nobody else can change
         for key in ("terminals", "timeouts"):
             self._set(key, _flags(key, getattr(self, key)))
         _check_shapes(self)

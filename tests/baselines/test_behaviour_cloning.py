@@ -145,3 +145,9 @@ def test_a_policy_is_evaluated_in_lock_step():
     np.testing.assert_allclose(rollouts.returns[[0, 2]], [1.25, 2.0], rtol=1e-5)
     with pytest.raises(ValueError, match="the environment has 2 observation dimensions, the policy 3"):
         evaluate(Line, PolicyController(Policy(3, 1)), 1, seed=0)
+
+
+def test_other_data_of_the_same_size_are_another_run(tmp_path):
+    train(recorded(), Settings(updates=20, **QUICK), folder=tmp_path)
+    with pytest.raises(ValueError, match="other data"):
+        train(recorded(seed=1), Settings(updates=20, **QUICK), folder=tmp_path)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -186,3 +187,13 @@ def test_a_large_file_takes_at_most_three_times_its_size_in_memory(tmp_path):
         tracemalloc.stop()
     assert len(trajectories) == steps - 1, "a fragment of one step is left out on the way"
     assert peak < 3 * steps * (11 + 3 + 1) * 4
+
+
+def test_an_ants_contact_forces_are_left_out(tmp_path):
+    folder = tmp_path / "d4rl"
+    folder.mkdir()
+    arrays = write(folder / "ant.hdf5", observation=111, action=8)
+    data = d4rl.load("ant-medium-v2", folder, {"ant-medium-v2": ("http://localhost/ant.hdf5", 0.0, 1.0)})
+    np.testing.assert_array_equal(data.observations, arrays["observations"][:, :27])
+    env = gymnasium.make(data.env_id)
+    assert env.observation_space.shape == (data.observation_dim,)

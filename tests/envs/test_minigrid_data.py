@@ -90,3 +90,12 @@ def test_tokens_are_the_numbers_themselves():
     values = np.array([[0.0, 24.0, 3.0, 2.0]])
     assert tokenizer.bins.encode(values).tolist() == [[0, 24, 3, 2]]
     assert tokenizer.bins.decode(torch.tensor([[0, 24, 3, 2]])).tolist() == values.tolist()
+
+
+def test_doors_from_the_ninth_on_are_drawn_as_they_were():
+    many = generate(range(3), rooms=10)
+    windows = MapWindows(many, passes=1, each=4, group=1, random=0, seed=0)
+    rng = np.random.default_rng([0, 0, 0])
+    opened = rng.integers(2, size=(len(many), many.doors)) == 1
+    assert opened[:, 8:].any()
+    assert np.array_equal((windows.doors[:, None] >> np.arange(many.doors)) & 1, opened)

@@ -240,3 +240,11 @@ def test_a_killed_study_goes_on_without_losing_or_repeating_a_job(tmp_path):
     assert record["rows"][1] == json.loads((folder / f"{names[1]}.json").read_text())["row"]
     assert record["provenance"]["seeds"] == [0, 1, 7] and record["provenance"]["minutes"] > 0
     assert (tmp_path / "figures" / "studies" / "offline_rl-scores.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("env_id", "words"), [("Walker2d-v4", "have shapes"), ("AntMaze_Nowhere-v0", "cannot be ev")])
+def test_an_environment_of_another_size_is_refused_before_any_work(tmp_path, data, monkeypatch, env_id, words):
+    monkeypatch.setattr(rollouts, "normalized_score", lambda env_id, returns: returns)
+    monkeypatch.setitem(rollouts.METHODS, "bc", (methods.METHODS["bc"][0], lambda *args: pytest.fail("it began")))
+    with pytest.raises(ValueError, match=words):
+        done(job("bc", **SMALL) | {"env_id": env_id}, tmp_path)

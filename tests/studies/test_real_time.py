@@ -65,3 +65,8 @@ def test_the_record_has_the_rows_and_the_claims(monkeypatch, tmp_path):
     assert path == tmp_path / "figures/studies/real_time.json" and len(written["rows"]) == len(ROWS)
     assert [claim["id"] for claim in written["claims"]] == ["gain_of_the_smallest_search", "gain_of_the_largest_search"]
     assert table == real_time.table(ROWS)
+
+
+def test_a_second_row_of_a_method_is_refused():
+    with pytest.raises(ValueError, match="two rows of bc"):
+        real_time.sizes([*ROWS, ROWS[0] | {"seed": 1}])

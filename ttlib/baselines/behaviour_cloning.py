@@ -126,5 +126,5 @@ def train(trajectories, settings=None, share=1.0, folder=None, on_log=None, devi
     def losses(rows):
         return {"policy": -policy.log_likelihood(observations[rows], actions[rows]).mean()}
 
-    run = {"method": "bc", "share": share}
+    run = {"method": "bc", "share": share, "data": trajectories.fingerprint()}
     return policy, common.train(policy, losses, len(actions), settings, policy, folder, on_log, run)

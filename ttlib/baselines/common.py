@@ -192,7 +192,7 @@ def train_from_scratch(train, command, dataset, out, settings, device="cpu", fol
     model, curve = train(trajectories, settings, folder, lambda row: bar.update(row["step"] - bar.n), device)
     bar.close()
     about = {"dataset": dataset, "env_id": trajectories.env_id, "fingerprint": trajectories.fingerprint()}
-    save_model(out, model, about | how_trained(command, curve, settings))
+    save_model(out, model, about | how_trained(command, curve, settings, device))
     return model, curve
 
 

@@ -110,5 +110,5 @@ def train(trajectories, actions, settings=None, folder=None, on_log=None, **size
         observations, taken, rewards, following, terminals, _ = data.batch(rows)
         return model.losses(observations, taken[:, 0].long(), rewards, following, terminals)
 
-    run = {"method": "cql", "model": model.size()}
+    run = {"method": "cql", "model": model.size(), "data": trajectories.fingerprint()}
     return model, common.train(model, losses, len(data), settings, model, folder, on_log, run, model.follow)

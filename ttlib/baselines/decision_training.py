@@ -97,6 +97,12 @@ class Stretches:
         _, kind, counts = self.returns[self.starts].unique(return_inverse=True, return_counts=True)
         self.weights = 1 / counts[kind] if even else None
 
+    def fingerprint(self):
+        """Short hash of all that stretches are cut from, and of how they are drawn."""
+        parts = [self.observations, self.actions, self.returns, self.first, self.stop, self.starts]
+        parts += [] if self.weights is None else [self.weights]
+        return checkpoints.fingerprint(*parts, torch.tensor([self.context, self.restart]))
+
     def batch(self, size, generator):
         """(returns, observations, actions, times, real): (size, context, ...) each; padding is not `real`."""
         if self.weights is None:
@@ -151,7 +157,7 @@ def train(model, stretches, settings, folder=None, on_log=None):
     if device.type == "cpu":
         keep_freed_memory()
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    run = {"settings": asdict(settings), "model": model.size(), "stretches": len(stretches.starts)}
+    run = {"settings": asdict(settings), "model": model.size(), "data": stretches.fingerprint()}
     state = Path(folder) / "training.safetensors" if folder else None
     step, curve = checkpoints.resume(state, run, model, optimizer)
     sums, began = {}, time.monotonic()
@@ -214,7 +220,7 @@ def train_from_scratch(dataset, out, settings, size=None, device="cpu", folder=N
         "env_id": trajectories.env_id,
         "fingerprint": trajectories.fingerprint(),
         "best_return": float(trajectories.returns.max()),
-    } | how_trained("ttlib.baselines.decision_training", curve, settings)
+    } | how_trained("ttlib.baselines.decision_training", curve, settings, device)
     save_model(out, model, about)
     return model, curve
 

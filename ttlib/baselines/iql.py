@@ -180,7 +180,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
         agent.policy,
         folder,
         on_log,
-        {"method": "iql"},
+        {"method": "iql", "data": trajectories.fingerprint()},
         lambda: agent.follow(settings.target_rate),
     )
     return agent, curve

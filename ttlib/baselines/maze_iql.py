@@ -215,7 +215,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
         agent,
         folder,
         on_log,
-        {"method": "maze iql"},
+        {"method": "maze iql", "data": trajectories.fingerprint()},
     )
     return agent, curve
 

@@ -197,5 +197,5 @@ def train(trajectories, settings=None, hidden=None, folder=None, on_log=None, de
         steps = drawn[:, rows]
         return model.losses(states[steps], actions[steps], states[steps + 1], settings)
 
-    run = {"method": "pets", "hides": model.hides}
+    run = {"method": "pets", "hides": model.hides, "data": trajectories.fingerprint()}
     return model, common.train(model, losses, len(now), settings, model, folder, on_log, run)

@@ -33,6 +33,8 @@ ENVIRONMENTS = {
     "antmaze-medium": "AntMazeMedium-D4RL-v0",
     "antmaze-large": "AntMazeLarge-D4RL-v0",
 }
+# D4RL's ant has 84 contact forces more than its environment here; they are all 0.
+OBSERVED = {"ant": 27}
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 # Metres between two steps of an ant that no ant can run.
 JUMP = 2.0
@@ -80,7 +82,8 @@ def load(name, folder=FOLDER, rows=None, progress=True):
     url = rows[name][0]
     path = Path(folder) / url.rsplit("/", 1)[1]
     download(url, path, check=_is_hdf5, progress=progress)
-    return read(path, name=f"d4rl:{name}", env_id=environment(name), jumps=name.startswith("antmaze"))
+    observed = OBSERVED.get(name.split("-")[0])
+    return read(path, f"d4rl:{name}", environment(name), jumps=name.startswith("antmaze"), observed=observed)
 
 
 def environment(name):
@@ -89,7 +92,7 @@ def environment(name):
     return ENVIRONMENTS[f"{body}-{kind}" if body == "antmaze" else body]
 
 
-def read(path, name="", env_id="", jumps=False):
+def read(path, name="", env_id="", jumps=False, observed=None):
     """`Trajectories` in a D4RL HDF5 file.
 
     Args:
@@ -98,6 +101,7 @@ def read(path, name="", env_id="", jumps=False):
         name, env_id: passed on.
         jumps: whether the first two observation dimensions are a position in metres
             whose jumps tell where episodes end, and rewards above 0 are terminals (AntMaze).
+        observed: how many of an observation's dimensions are kept; all, if left out.
 
     Raises:
         ValueError: not a whole HDF5 file, keys are missing, or the values are no trajectories.
@@ -118,6 +122,7 @@ def read(path, name="", env_id="", jumps=False):
         ) from error
     try:
         _check_lengths(arrays)
+        arrays["observations"] = arrays["observations"][..., :observed]
         if jumps:
             arrays["terminals"] = arrays["terminals"] | (arrays["rewards"] > 0)
             arrays["timeouts"] = end_at_jumps(arrays["observations"], arrays["terminals"], arrays["timeouts"])

@@ -1,6 +1,7 @@
 """A file of one's own: HDF5 in D4RL's schema, npz or safetensors with the same names."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,16 @@ def load(path, env_id=""):
         raise ValueError(f"{path} is no data file that can be read; give .hdf5, .npz or .safetensors.")
     try:
         arrays = readers[path.suffix](path)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        SafetensorError,
+    ) as error:
         raise ValueError(
             f"{path} is not a whole {path.suffix} file of plain arrays ({error}); write it again."
         ) from error

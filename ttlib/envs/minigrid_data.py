@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ttlib import checkpoints
 from ttlib.discretize import Bins
 from ttlib.envs.minigrid_maps import AHEAD, DOOR, FORWARD, LEFT, RIGHT, SIZE, TOGGLE, front, images, reachable, step
 from ttlib.tokens import Layout, Tokenizer
@@ -184,7 +185,7 @@ class MapWindows:
                     for count, number, stray in kinds
                     if count
                 ]
-                bits = (opened << np.arange(maps.doors)).sum(axis=1).astype(np.uint8)
+                bits = (opened << np.arange(maps.doors)).sum(axis=1)
                 mixed = rng.permuted(np.tile(np.arange(each), (len(some), 1)), axis=1)
                 tokens, left = (np.concatenate(kind, axis=1) for kind in zip(*cut, strict=True))
                 tokens = np.take_along_axis(tokens, mixed[..., None], axis=1)
@@ -195,6 +196,10 @@ class MapWindows:
 
     def __len__(self):
         return len(self.tokens)
+
+    def fingerprint(self):
+        """Short hash of the windows and of what their images show: those with the same one are the same."""
+        return self.maps.fingerprint() + checkpoints.fingerprint(self.tokens, self.left, torch.from_numpy(self.doors))
 
     def to(self, device):
         """The same windows, whose batches lie on `device`."""
@@ -275,12 +280,13 @@ def _ends(maps, ways, rows, opened, rng):
     start = anywhere()
     x, y = ways.places[rows, start].T
     door = maps.cells[rows, x, y].astype(int) - DOOR
-    inside = (door >= 0) & ~opened[each, np.maximum(door, 0)]  # nobody stands in a closed door
+    closed = np.pad(~opened, ((0, 0), (0, 1)))  # one more, for a map without any doors
+    inside = (door >= 0) & closed[each, np.maximum(door, 0)]  # nobody stands in a closed door
     start = np.where(inside, in_room(rng.integers(last + 1, size=len(rows))), start)
     goal = np.where(rng.random(len(rows)) < 0.5, in_room(rng.choice([0, last], size=len(rows))), anywhere())
     other = in_room(np.where(goal == in_room(0), last, 0))
     goal = np.where(goal == start, other, goal)
-    goal = np.where(goal == start, in_room(1), goal)
+    goal = np.where(goal == start, in_room(min(1, last)), goal)
     return np.concatenate([ways.places[rows, start], rng.integers(4, size=(len(rows), 1))], axis=1), goal
 
 

@@ -218,7 +218,7 @@ def work(job, folder):
     torch.set_num_threads(1)
     told = {key: job[key] for key in ("dataset", "method", "seed")}
     found = METHODS[job["method"]](job, folder, jobs.Teller(job))
-    provenance = {"commit": commit(), "lock": lock_hash(), "device": describe_device(), "torch": torch.__version__}
+    provenance = {"commit": commit(), "lock": lock_hash(), "device": describe_device("cpu"), "torch": torch.__version__}
     return {"row": told | found | {"settings": job["settings"], "provenance": provenance}}
 
 

@@ -137,9 +137,8 @@ def train_transformer(job, task, chosen, folder, tell):
         "hidden": task.hide,
         "ordered": ordered,
     }
-    save_model(
-        folder / "model.safetensors", model, tokenizer, about | how_trained("ttlib.studies.prediction", curve, settings)
-    )
+    about |= how_trained("ttlib.studies.prediction", curve, settings, job["device"])
+    save_model(folder / "model.safetensors", model, tokenizer, about)
     return model, tokenizer
 
 
@@ -174,7 +173,12 @@ def work(job, folder):
     torch.set_num_threads(1)
     told = {key: job[key] for key in ("dataset", "method", "seed")}
     found = METHODS[job["method"]](job, Path(folder), jobs.Teller(job))
-    provenance = {"commit": commit(), "lock": lock_hash(), "device": describe_device(), "torch": torch.__version__}
+    provenance = {
+        "commit": commit(),
+        "lock": lock_hash(),
+        "device": describe_device(job["device"]),
+        "torch": torch.__version__,
+    }
     return {"row": told | found | {"provenance": provenance}}
 
 

@@ -27,6 +27,10 @@ class Task:
 
     def __init__(self, job, half):
         asked = job["evaluation"]
+        if missing := [key for key in ("bins", "starts") if asked.get(key) is None]:
+            raise ValueError(
+                f"the evaluation of {job['dataset']} has no {' and no '.join(missing)}; name its body there."
+            )
         self.trajectories = load(job["dataset"])
         self.horizon, self.samples = asked["horizon"], asked["samples"]
         wanted = find(job["dataset"].removeprefix("local:"))

@@ -14,7 +14,14 @@ STUDY = "real_time"
 
 
 def sizes(rows):
-    """{(beam width, horizon): row} of the rows that planned, small searches first."""
+    """{(beam width, horizon): row} of the rows that planned, small searches first.
+
+    Raises:
+        ValueError: two rows of one method.
+    """
+    names = [row["method"] for row in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"there are two rows of {' and '.join(twice)}; give the study one data set and one seed.")
     found = {methods.SIZES[row["method"]]: row for row in rows if row["method"] in methods.SIZES}
     return dict(sorted(found.items(), key=lambda item: (item[0][0] * item[0][1], item[0])))
 

@@ -23,6 +23,8 @@ def sweep(job, folder, tell):
     up to twice the best; each is asked of `rollouts` episodes, all of them in lock step.
     """
     trajectories, asked = load(job["dataset"]), job["evaluation"]
+    if min(asked["rollouts"], asked["asked"]) < 2:
+        raise ValueError("a sweep needs two rollouts of two returns at least, for its errors and its correlation.")
     settings = Settings(**(job["settings"] | {"seed": job["seed"]}))
     torch.manual_seed(settings.seed)
     model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim)

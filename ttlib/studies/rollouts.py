@@ -9,6 +9,7 @@ import json
 import time
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -48,6 +49,7 @@ def work(job, folder):
     if not env_id:
         raise ValueError(f"{job['dataset']} names no environment; give it one under `environments` of the study.")
     zero, one = normalized_score(env_id, np.array([0.0, 1.0]))  # refuses an environment before any work is done
+    check_spaces(env_id, trajectories)
     make, notes = METHODS[job["method"]][1](job, trajectories, folder, tell)
     rollouts = roll_out(job, env_id, make, folder, tell)
     returns = np.array(rollouts["returns"])
@@ -79,6 +81,22 @@ def work(job, folder):
     }
     tell(f"score {row['score']:.1f} of {len(returns)} rollouts", now=True)
     return {"row": row}
+
+
+def check_spaces(env_id, trajectories):
+    """Raise ValueError unless there is such an environment, and its numbers are as many as the data's."""
+    try:
+        env = gymnasium.make(env_id)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"{trajectories.name} cannot be evaluated: {error}") from error
+    theirs = env.observation_space.shape, env.action_space.shape
+    env.close()
+    ours = (trajectories.observation_dim,), (trajectories.action_dim,)
+    if theirs != ours:
+        raise ValueError(
+            f"observations and actions of {trajectories.name} have shapes {ours[0]} and {ours[1]}, those of {env_id} "
+            f"{theirs[0]} and {theirs[1]}; give the data another one under `environments` of the study."
+        )
 
 
 def roll_out(job, env_id, make, folder, tell):
