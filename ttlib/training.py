@@ -64,7 +64,6 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
     if settings.batch % (world * windows.group):
         groups = f" in groups of {windows.group}" if windows.group > 1 else ""
         raise ValueError(f"a batch of {settings.batch} cannot be shared evenly by {world} processes{groups}.")
-    data = windows.fingerprint()
     windows = windows.to(device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -72,7 +71,7 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
     run = {
         "settings": asdict(settings) | {"betas": list(settings.betas)},
         "model": model.size(),
-        "data": data,
+        "data": windows.fingerprint() if folder else None,
         "origin": origin,
     }
     state_file = Path(folder) / "training.safetensors" if folder else None

@@ -42,10 +42,9 @@ class Trajectories:
     env_id: str = field(default="", repr=False)
 
     def __post_init__(self):
+        # Copies, which nobody else can change.
         for key in ("observations", "actions", "rewards"):
-            self._set(
-                key, np.array(getattr(self, key), dtype=np.float32, order="C")
-            )  # a copy that nobody else can change
+            self._set(key, np.array(getattr(self, key), dtype=np.float32, order="C"))
         for key in ("terminals", "timeouts"):
             self._set(key, _flags(key, getattr(self, key)))
         _check_shapes(self)
