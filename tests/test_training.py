@@ -156,6 +156,29 @@ def test_a_model_can_start_from_another_one(tmp_path):
             trained("other", "d.safetensors", 1, start=tmp_path / "a.safetensors", **changed)
 
 
+def test_short_windows_train_what_is_read_first(tmp_path):
+    walk = np.random.default_rng(0).normal(size=(400, 2)).cumsum(axis=0).astype(np.float32)
+    timeouts = np.arange(400) % 40 == 39
+    parts = {"observations": walk, "actions": np.tanh(walk[:, :1]), "rewards": np.zeros(400)}
+    np.savez(tmp_path / "walk.npz", **parts, terminals=np.zeros(400, bool), timeouts=timeouts)
+    size, tokens = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}, {"bins": 10}
+
+    def trained(out, **options):
+        chosen = settings(tokens=4 * 8 * 50, log_every=50, save_every=50)
+        path = tmp_path / f"{out}.safetensors"
+        arguments = (f"file:{tmp_path}/walk.npz", path, chosen, size, tokens, 4, "cpu", tmp_path / out)
+        return train_from_data(*arguments, start=tmp_path / "whole.safetensors" if options else None, **options)
+
+    trained("whole")
+    whole, short = load_model(tmp_path / "whole.safetensors")[0], trained("short", window=1)
+    assert short[0].transitions == 4 and len(short[2][-1]["slots"]) == 5
+    assert short[2][-1]["tokens"] == 50 * 8 * 4  # of five tokens, the first is given
+    assert not torch.equal(whole.position[:4], short[0].position[:4])
+    assert torch.equal(short[0].position[5:], whole.position[5:])
+    with pytest.raises(ValueError, match="windows of 5"):
+        trained("long", window=5)
+
+
 @pytest.mark.parametrize("able", [True, False])
 def test_bfloat16_is_used_only_by_processors_that_have_it(monkeypatch, able):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)

@@ -170,6 +170,7 @@ def train_from_data(
     ordered=False,
     eight_bits=False,
     beginnings=0,
+    window=None,
 ):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
@@ -184,16 +185,21 @@ def train_from_data(
         ordered: let random weights begin with the bins in order (`ttlib.ordered`).
         eight_bits: see `ttlib.model.save_model`.
         beginnings: see `TokenWindows`.
+        window: transitions of each window, by default as many as the model takes. With 1 the model reads nothing but
+            first transitions, which are what a planner without a past continues.
 
     Returns:
         model, tokenizer, curve.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such data set or start, or the start is a model of another size.
+        FileNotFoundError, ValueError: there is no such data set or start, the start is a model of another size, or
+            the windows are longer than the model takes.
     """
+    if window is not None and not 1 <= window <= transitions:
+        raise ValueError(f"windows of {window} transitions do not fit a model of {transitions}.")
     trajectories = load(dataset)
     tokenizer = Tokenizer.fit(trajectories, **tokens)
-    windows = TokenWindows(tokenizer, trajectories, transitions, beginnings=beginnings)
+    windows = TokenWindows(tokenizer, trajectories, window or transitions, beginnings=beginnings)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
     begun = {}
@@ -249,6 +255,7 @@ def main():
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
     parser.add_argument("--beginnings", type=int, default=0, help="more windows at each episode's first step")
+    parser.add_argument("--window", type=int, help="transitions of each window, where not as many as the model takes")
     parser.add_argument("--float32", action="store_true", help="no bfloat16")
     parser.add_argument("--eight-bits", action="store_true", help="a smaller file, for a model with many bins")
     options = parser.parse_args()
@@ -280,6 +287,7 @@ def main():
             options.ordered,
             options.eight_bits,
             options.beginnings,
+            options.window,
         )
 
 
