@@ -16,7 +16,7 @@ from ttlib import checkpoints
 from ttlib.loss import held_out_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, dropout, load_model
 from ttlib.provenance import tokens_in_all
-from ttlib.settings import matrix_products
+from ttlib.settings import make_optimizer, matrix_products
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
 from ttlib.training import Settings, train, train_from_data, window_order
 from ttlib.trajectories import Trajectories
@@ -156,27 +156,28 @@ def test_a_model_can_start_from_another_one(tmp_path):
             trained("other", "d.safetensors", 1, start=tmp_path / "a.safetensors", **changed)
 
 
-def test_short_windows_train_what_is_read_first(tmp_path):
-    walk = np.random.default_rng(0).normal(size=(400, 2)).cumsum(axis=0).astype(np.float32)
-    timeouts = np.arange(400) % 40 == 39
-    parts = {"observations": walk, "actions": np.tanh(walk[:, :1]), "rewards": np.zeros(400)}
-    np.savez(tmp_path / "walk.npz", **parts, terminals=np.zeros(400, bool), timeouts=timeouts)
-    size, tokens = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}, {"bins": 10}
-
-    def trained(out, **options):
-        chosen = settings(tokens=4 * 8 * 50, log_every=50, save_every=50)
-        path = tmp_path / f"{out}.safetensors"
-        arguments = (f"file:{tmp_path}/walk.npz", path, chosen, size, tokens, 4, "cpu", tmp_path / out)
-        return train_from_data(*arguments, start=tmp_path / "whole.safetensors" if options else None, **options)
-
-    trained("whole")
-    whole, short = load_model(tmp_path / "whole.safetensors")[0], trained("short", window=1)
-    assert short[0].transitions == 4 and len(short[2][-1]["slots"]) == 5
-    assert short[2][-1]["tokens"] == 50 * 8 * 4  # of five tokens, the first is given
-    assert not torch.equal(whole.position[:4], short[0].position[:4])
-    assert torch.equal(short[0].position[5:], whole.position[5:])
-    with pytest.raises(ValueError, match="windows of 5"):
-        trained("long", window=5)
+def test_first_transitions_are_read_besides():
+    windows = toy_windows()
+    layout, length = windows.layout, windows.layout.length(windows.transitions)
+    in_one = 8 * (length - 1) + 6 * (layout.length(1) - 1)
+    chosen = settings(firsts=6, tokens=2 * in_one, microbatch=2, log_every=1, save_every=1)
+    model, by_hand = toy_model(windows, probability=0.0), toy_model(windows, probability=0.0)
+    curve = train(model, windows, chosen)
+    weights, optimizer = slot_weights(layout, length, chosen.action_weight), make_optimizer(by_hand, chosen)
+    for step, row in enumerate(curve):
+        whole, firsts = (window_order(len(windows), count, step, seed) for count, seed in ((8, 0), (6, 1)))
+        tokens, counted = windows.batch(torch.cat([whole, firsts]))
+        counted[8:, layout.length(1) :] = False  # read whole, but only their first transitions count
+        loss = (token_losses(by_hand, tokens) * counted[:, 1:] * weights).sum() / counted[:, 1:].sum()
+        assert abs(row["loss"] - loss.item()) < 1e-5 and row["tokens"] == (step + 1) * in_one
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(by_hand.parameters(), chosen.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = chosen.rate(step * in_one)
+        optimizer.step()
+        optimizer.zero_grad()
+    for one, other in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("able", [True, False])

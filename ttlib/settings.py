@@ -20,7 +20,10 @@ class Settings:
     Attributes:
         tokens: to train on; a window of 10 Hopper transitions counts 159.
         batch: windows an update, over all processes.
-        microbatch: windows a pass; small ones stay in a CPU's cache. 0: the whole batch at once.
+        firsts: windows of one transition that an update reads beside `batch` whole ones. What a planner without a past
+            goes on from is the first transition of a whole window only, so a tenth of its tokens.
+        microbatch: windows a pass, or as many transitions of the shorter ones; small ones stay in a CPU's cache. 0: the
+            whole batch at once.
         learning_rate: after the warm-up; falls along a cosine to `floor` of itself, and stays there.
         warmup: share of the tokens over which the learning rate rises from 0.
         weight_decay: on matrices only, not on biases, norms, embeddings or positions.
@@ -35,6 +38,7 @@ class Settings:
 
     tokens: float = 1e6
     batch: int = 64
+    firsts: int = 0
     microbatch: int = 16
     learning_rate: float = 6e-4
     floor: float = 0.1
@@ -80,7 +84,7 @@ def window_order(count, batch, step, seed, group=1):
     return chosen
 
 
-@functools.lru_cache(maxsize=2)  # kept, since shuffling a large data set takes as long as an update of a small model
+@functools.lru_cache(maxsize=4)  # kept, since shuffling a large data set takes as long as an update of a small model
 def _epoch_order(count, seed, epoch):
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 

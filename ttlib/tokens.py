@@ -196,6 +196,12 @@ class TokenWindows:
             setattr(moved, name, None if value is None else value.to(device))
         return moved
 
+    def cut(self, transitions):
+        """The first `transitions` of each window."""
+        short = copy(self)
+        short.transitions = transitions
+        return short
+
     def batch(self, chosen):
         """The windows with the numbers `chosen` (B,): window i begins at step i, further ones where episodes do.
 

@@ -61,9 +61,12 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
     """
     device, layout = model.head.device, model.layout
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if settings.batch % (world * windows.group):
+    if settings.batch % (world * windows.group) or settings.firsts % world:
         groups = f" in groups of {windows.group}" if windows.group > 1 else ""
-        raise ValueError(f"a batch of {settings.batch} cannot be shared evenly by {world} processes{groups}.")
+        raise ValueError(
+            f"a batch of {settings.batch}{groups} and {settings.firsts} first transitions cannot be shared evenly by "
+            f"{world} processes."
+        )
     windows = windows.to(device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -79,24 +82,28 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
     parallel = DistributedDataParallel(model) if world > 1 else model
 
     length = layout.length(windows.transitions)
-    updates = math.ceil(settings.tokens / (settings.batch * (length - 1)))
+    in_one = settings.batch * (length - 1) + settings.firsts * (layout.length(1) - 1)  # tokens of an update
+    updates = math.ceil(settings.tokens / in_one)
     weights = slot_weights(layout, length, settings.action_weight).to(device)
     by_slot = torch.zeros(2, length - 1, device=device)  # sums of losses, and how many tokens were counted
     began = time.monotonic()
     model.train()
     while step < updates:
-        rate = settings.rate(step * settings.batch * (length - 1))
+        rate = settings.rate(step * in_one)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         chosen = window_order(len(windows), settings.batch, step, settings.seed, windows.group)
-        chosen = chosen.view(-1, windows.group)[rank::world].flatten().to(device)
-        by_slot += _accumulate_gradients(parallel, windows, chosen, weights, settings, step, world)
+        drawn = [(windows, chosen.view(-1, windows.group)[rank::world].flatten().to(device))]
+        if settings.firsts:
+            chosen = window_order(len(windows), settings.firsts, step, settings.seed + 1)
+            drawn.append((windows.cut(1), chosen[rank::world].to(device)))
+        by_slot += _accumulate_gradients(parallel, drawn, weights, settings, step, world)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
         if step % settings.log_every == 0 or step == updates:
-            seen, seconds = step * settings.batch * (length - 1), round(time.monotonic() - began, 2)
+            seen, seconds = step * in_one, round(time.monotonic() - began, 2)
             row = {"step": step, "tokens": seen, "rate": rate, "seconds": seconds}
             curve.append(row | mean_losses(by_slot, weights, layout))
             by_slot.zero_()
@@ -110,28 +117,32 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
     return curve
 
 
-def _accumulate_gradients(model, windows, chosen, weights, settings, step, world):
-    """One update's gradients: of the weighted loss averaged over all counted tokens of all processes."""
-    tokens, counted, *context = windows.batch(chosen)
-    counted = counted[:, 1:]
-    total = counted.sum()
+def _accumulate_gradients(model, drawn, weights, settings, step, world):
+    """One update's gradients: of the weighted loss averaged over all counted tokens of all processes.
+
+    `drawn` is [(windows, which of them)]; where they are of several lengths, the longest come first.
+    """
+    longest, parts = drawn[0][0], []
+    for windows, chosen in drawn:
+        tokens, counted, *context = windows.batch(chosen)
+        # What windows see together, such as images, is read once, so the batch is not cut then.
+        size = 0 if context else settings.microbatch * (longest.transitions // windows.transitions)
+        cut = zip(tokens.split(size or len(tokens)), counted[:, 1:].split(size or len(tokens)), strict=True)
+        parts += [(part, mask, context) for part, mask in cut]
+    total = sum(mask.sum() for _, mask, _ in parts)
     if world > 1:
         dist.all_reduce(total)
     rank = dist.get_rank() if world > 1 else 0
     torch.manual_seed((settings.seed * 1_000_003 + step) * 1024 + rank)  # dropout, and jitter
-    reader = _jittery(model, windows, settings.jitter) if settings.jitter else model
-    by_slot = torch.zeros(2, len(weights), device=tokens.device)
-    # What windows see together, such as images, is read once, so the batch is not cut then.
-    size = len(tokens) if context else settings.microbatch or len(tokens)
-    parts = list(zip(tokens.split(size), counted.split(size), strict=True))
-    for number, (part, mask) in enumerate(parts, start=1):
-        last = number == len(parts)
-        with contextlib.nullcontext() if world == 1 or last else model.no_sync():
-            with matrix_products(tokens.device, settings.bf16):
+    reader = _jittery(model, longest, settings.jitter) if settings.jitter else model
+    by_slot = torch.zeros(2, len(weights), device=weights.device)
+    for number, (part, mask, context) in enumerate(parts, start=1):
+        with contextlib.nullcontext() if world == 1 or number == len(parts) else model.no_sync():
+            with matrix_products(part.device, settings.bf16):
                 losses = token_losses(reader, part, *context) * mask
             # DDP averages over processes, so that the sum over all tokens needs `world` once more.
-            ((losses * weights).sum() * world / total).backward()
-        by_slot += torch.stack([losses.detach().sum(dim=0), mask.sum(dim=0)])
+            ((losses * weights[: losses.shape[1]]).sum() * world / total).backward()
+        by_slot[:, : losses.shape[1]] += torch.stack([losses.detach().sum(dim=0), mask.sum(dim=0)])
     if world > 1:
         dist.all_reduce(by_slot)
     return by_slot
@@ -170,7 +181,6 @@ def train_from_data(
     ordered=False,
     eight_bits=False,
     beginnings=0,
-    window=None,
 ):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
@@ -185,21 +195,16 @@ def train_from_data(
         ordered: let random weights begin with the bins in order (`ttlib.ordered`).
         eight_bits: see `ttlib.model.save_model`.
         beginnings: see `TokenWindows`.
-        window: transitions of each window, by default as many as the model takes. With 1 the model reads nothing but
-            first transitions, which are what a planner without a past continues.
 
     Returns:
         model, tokenizer, curve.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such data set or start, the start is a model of another size, or
-            the windows are longer than the model takes.
+        FileNotFoundError, ValueError: there is no such data set or start, or the start is a model of another size.
     """
-    if window is not None and not 1 <= window <= transitions:
-        raise ValueError(f"windows of {window} transitions do not fit a model of {transitions}.")
     trajectories = load(dataset)
     tokenizer = Tokenizer.fit(trajectories, **tokens)
-    windows = TokenWindows(tokenizer, trajectories, window or transitions, beginnings=beginnings)
+    windows = TokenWindows(tokenizer, trajectories, transitions, beginnings=beginnings)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
     begun = {}
@@ -246,6 +251,7 @@ def main():
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in (("tokens", 1e8), ("batch", 64), ("microbatch", 16), ("learning-rate", 6e-4), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--firsts", type=int, default=0, help="windows of one transition that an update reads besides")
     for name, default in (("transitions", 10), ("layers", 4), ("heads", 4), ("width", 128), ("bins", 100), ("goal", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -255,7 +261,6 @@ def main():
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
     parser.add_argument("--beginnings", type=int, default=0, help="more windows at each episode's first step")
-    parser.add_argument("--window", type=int, help="transitions of each window, where not as many as the model takes")
     parser.add_argument("--float32", action="store_true", help="no bfloat16")
     parser.add_argument("--eight-bits", action="store_true", help="a smaller file, for a model with many bins")
     options = parser.parse_args()
@@ -265,6 +270,7 @@ def main():
         microbatch=options.microbatch if options.device == "cpu" else 0,
         learning_rate=options.learning_rate,
         optimizer=options.optimizer,
+        firsts=options.firsts,
         action_weight=options.action_weight,
         jitter=options.jitter,
         seed=options.seed,
@@ -287,7 +293,6 @@ def main():
             options.ordered,
             options.eight_bits,
             options.beginnings,
-            options.window,
         )
 
 
