@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from ttlib import batch
+from ttlib.checkpoints import written_atomically
 from ttlib.paths import ROOT
 from ttlib.records import band_text, claims_table, number_text, read, read_all, verdict_text
 from ttlib.studies import scores
@@ -120,7 +121,8 @@ def main(arguments=None):
             path = Path(ROOT) / "README.md"
             text = readme()
             if text != path.read_text(encoding="utf-8"):
-                path.write_text(text, encoding="utf-8")
+                with written_atomically(path) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
                 print("README.md: tables rewritten from the records.")
             return 0
         text, ran = batch_table(options.preset, options.only)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -264,6 +266,19 @@ def test_it_returns_what_it_is_asked_for():
     train(model, bandit(), FAST)
     asked = np.arange(5)
     assert evaluate(Payment, TargetController(model, asked), 5, seed=0).returns.tolist() == asked.tolist()
+
+
+def test_episodes_of_more_than_a_thousand_steps_are_read_to_their_end():
+    rng, steps = np.random.default_rng(0), 1100
+    end = np.arange(steps) == steps - 1
+    data = Trajectories(
+        rng.normal(size=(steps, 2)), rng.uniform(-1, 1, (steps, 1)), np.ones(steps), np.zeros(steps, bool), end
+    )
+    model = DecisionTransformer.of(data, layers=1, width=32)
+    assert model.longest == steps and DecisionTransformer.of(data, longest=1200).longest == 1200
+    np.testing.assert_allclose(model.mean.numpy(), data.observations.mean(axis=0), rtol=1e-4, atol=1e-5)
+    curve = train(model, Stretches(data, model.context), replace(FAST, updates=10))
+    assert np.isfinite(curve[-1]["action"])
 
 
 def test_without_returns_it_imitates_and_predicts_what_will_come():

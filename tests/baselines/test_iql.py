@@ -221,6 +221,9 @@ def test_targets_keep_within_what_the_rewards_allow(data):
     """Rewards of -1 and 0, discounted by 0.9, sum up to something in [-10, 0], whatever a network says."""
     assert iql.limits_of(torch.tensor([-1.0, 0.0, -1.0]), 0.9) == pytest.approx((-10.0, 0.0))
     assert iql.limits_of(torch.tensor([1.0, 3.0]), 0.5) == pytest.approx((0.0, 6.0))
+    for discount in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="at least 0 and below 1"):
+            iql.limits_of(torch.tensor([1.0]), discount)
     agent, transitions = IQL(STATES, 1, (8,)), Transitions(data)
     batch = transitions.batch(torch.arange(8))
     with torch.no_grad():

@@ -369,6 +369,8 @@ def test_bad_actions_and_arguments_are_refused():
         FourRooms(render_mode="human")
     with pytest.raises(ValueError, match="no pairs for 'test'"):
         pairs(FOUR_ROOMS, 1, 0, "test")
+    with pytest.raises(ValueError, match="too few places"):
+        pairs(Rooms(size=(APART / 2, APART / 2)), 1, 0)
     with pytest.raises(ValueError, match="at least 2 transitions"):
         collect(0)
     with pytest.raises(ValueError, match="start .* lies in a wall"):

@@ -64,6 +64,7 @@ def test_all_jobs_run_and_a_record_needs_them_all(small, tmp_path, capsys):
     assert len(listed) == len(study.METHODS)
     names = list(listed)
     assert study.main(["run", json.dumps(listed[names[0]])]) is None
+    assert "train on the CPU, not on cuda" in study.main(["run", json.dumps(listed[names[1]] | {"device": "cuda"})])
     assert "is missing; run `make study NAME=decision_transformer`" in study.main(["gather", json.dumps(small)])
     assert study.main(["partial", json.dumps(small)]) is None
     assert not (tmp_path / "figures").exists()

@@ -203,8 +203,7 @@ def train_from_scratch(dataset, out, settings, size=None, device="cpu", folder=N
     """
     trajectories = load(dataset)
     torch.manual_seed(settings.seed)
-    model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim, **(size or {}))
-    model.standardise(trajectories.observations)
+    model = DecisionTransformer.of(trajectories, **(size or {}))
     stretches = Stretches(trajectories, model.context)
     bar = progress(total=settings.updates, label=f"training on {dataset}")
 

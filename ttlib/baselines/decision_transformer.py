@@ -40,6 +40,17 @@ class DecisionTransformer(nn.Module):
         ValueError: the width is not a multiple of the heads.
     """
 
+    @classmethod
+    def of(cls, trajectories, **size):
+        """One for continuous actions and observations as in a data set, its times as long as the longest episode.
+
+        1,000 steps at least, for episodes of evaluations that go on for longer than any recorded one.
+        """
+        size = {"longest": max(1000, int(trajectories.lengths.max()))} | size
+        model = cls(trajectories.observation_dim, trajectories.action_dim, **size)
+        model.standardise(trajectories.observations)
+        return model
+
     def __init__(
         self,
         observation,

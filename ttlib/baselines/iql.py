@@ -77,7 +77,13 @@ def rescaling(trajectories, how):
 
 
 def limits_of(rewards, discount):
-    """(least, largest) discounted sum of such rewards (T,), of episodes that may end at any time; discount < 1."""
+    """(least, largest) discounted sum of such rewards (T,), of episodes that may end at any time.
+
+    Raises:
+        ValueError: the discount is not from [0, 1), so that such sums have no limits.
+    """
+    if not 0 <= discount < 1:
+        raise ValueError(f"with a discount of {discount} values have no limits; it must be at least 0 and below 1.")
     least, largest = min(float(rewards.min()), 0.0), max(float(rewards.max()), 0.0)
     return least / (1 - discount), largest / (1 - discount)
 

@@ -27,6 +27,7 @@ from torch import nn
 from ttlib.baselines import common
 from ttlib.baselines.behaviour_cloning import Policy, check_actions
 from ttlib.baselines.common import Settings, Standardize, Transitions
+from ttlib.baselines.iql import limits_of
 from ttlib.baselines.place_values import PlaceValues
 
 REACH = (1.0, 2.0)  # metres around a place at which V is looked up
@@ -185,10 +186,11 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
         `MazeIQL`, curve.
 
     Raises:
-        ValueError: an action lies outside of [-1, 1], or the folder holds another run.
+        ValueError: an action lies outside of [-1, 1], the discount is not from [0, 1), or the folder holds another run.
     """
     settings = settings or MazeSettings()
     check_actions(trajectories)
+    limits = limits_of(torch.tensor([-1.0]), settings.discount)
     ahead = Transitions(trajectories, 1.0, -1.0, device, settings.value_steps, settings.discount)
     stretches = Transitions(trajectories, 1.0, -1.0, device, settings.n_step, settings.discount)
     places = stretches.observations[:, :2]
@@ -196,7 +198,7 @@ def train(trajectories, settings=None, folder=None, on_log=None, device="cpu"):
     columns, rows = ((high - low) / settings.side).floor().long().add(1).tolist()
     torch.manual_seed(settings.seed)
     size = {"observation": trajectories.observation_dim, "action": trajectories.action_dim}
-    size |= {"shape": (rows, columns), "side": settings.side, "least": -1 / (1 - settings.discount)}
+    size |= {"shape": (rows, columns), "side": settings.side, "least": limits[0]}
     agent = MazeIQL(**size, hidden=settings.hidden, dropout=settings.dropout).to(device)
     agent.places.corner.copy_(low)
     agent.places.fit(ahead, settings.expectile, settings.discount, settings.value_steps, -1.0, settings.caution)

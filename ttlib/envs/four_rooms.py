@@ -41,15 +41,20 @@ def pairs(rooms, count, seed, purpose="evaluation"):
 
     The pairs of the three purposes come from separate random streams, so what is evaluated
     is never what was demonstrated, whatever the seeds are.
+
+    Raises:
+        ValueError: no such purpose, or hardly two places of the map are so far apart.
     """
     if purpose not in PURPOSES:
         raise ValueError(f"there are no pairs for {purpose!r}; there are pairs for {', '.join(PURPOSES)}.")
     rng = np.random.default_rng([PURPOSES.index(purpose), seed])
     found = np.empty((0, 4))
-    while len(found) < count:
+    for _ in range(1000):
+        if len(found) >= count:
+            return found[:count, :2], found[:count, 2:]
         drawn = np.concatenate([rooms.sample(rng, 2 * count), rooms.sample(rng, 2 * count)], axis=1)
         found = np.concatenate([found, drawn[np.linalg.norm(drawn[:, 2:] - drawn[:, :2], axis=1) >= APART]])
-    return found[:count, :2], found[:count, 2:]
+    raise ValueError(f"too few places of this map are {APART} apart for starts and goals to be drawn.")
 
 
 class FourRooms(gymnasium.Env):

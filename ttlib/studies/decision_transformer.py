@@ -214,7 +214,13 @@ METHODS = {
 
 
 def work(job, folder):
-    """Do one job in its folder: {"row": what it found, with its provenance}."""
+    """Do one job in its folder: {"row": what it found, with its provenance}.
+
+    Raises:
+        ValueError: another device than the CPU, on which its small models train.
+    """
+    if job["device"] != "cpu":
+        raise ValueError(f"this study's small models train on the CPU, not on {job['device']}; say `device: cpu`.")
     torch.set_num_threads(1)
     told = {key: job[key] for key in ("dataset", "method", "seed")}
     found = METHODS[job["method"]](job, folder, jobs.Teller(job))

@@ -113,8 +113,7 @@ def _dt(job, trajectories, folder, tell):
     settings = _settings(decision_training.Settings, job)
     torch.manual_seed(settings.seed)
     size = {"scale": 1.0} if "maze" in job["dataset"] else {}  # returns are 0 or 1 there
-    model = DecisionTransformer(trajectories.observation_dim, trajectories.action_dim, **size)
-    model.standardise(trajectories.observations)
+    model = DecisionTransformer.of(trajectories, **size)
     stretches = decision_training.Stretches(trajectories, model.context)
     told = jobs.updates_told(tell, settings.updates)
     curve = decision_training.train(model.to(job["device"]), stretches, settings, folder, told)
