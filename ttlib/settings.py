@@ -21,7 +21,7 @@ class Settings:
         tokens: to train on; a window of 10 Hopper transitions counts 159.
         batch: windows an update, over all processes.
         firsts: windows of one transition that an update reads beside `batch` whole ones. What a planner without a past
-            goes on from is the first transition of a whole window only, so a tenth of its tokens.
+            goes on from is the first transition of a whole window only, so a tenth of its tokens. For `TokenWindows`.
         microbatch: windows a pass, or as many transitions of the shorter ones; small ones stay in a CPU's cache. 0: the
             whole batch at once.
         learning_rate: after the warm-up; falls along a cosine to `floor` of itself, and stays there.

@@ -95,6 +95,7 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
         chosen = window_order(len(windows), settings.batch, step, settings.seed, windows.group)
         drawn = [(windows, chosen.view(-1, windows.group)[rank::world].flatten().to(device))]
         if settings.firsts:
+            # In an order of their own, so that they are not those of the whole windows just drawn.
             chosen = window_order(len(windows), settings.firsts, step, settings.seed + 1)
             drawn.append((windows.cut(1), chosen[rank::world].to(device)))
         by_slot += _accumulate_gradients(parallel, drawn, weights, settings, step, world)
