@@ -112,17 +112,18 @@ class Slope:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1e6])
-def test_a_planner_by_q_enacts_the_mean_of_its_beams_by_their_scores(temperature):
+@pytest.mark.parametrize("by_q", [False, True])
+def test_a_planner_enacts_the_mean_of_its_beams_by_their_scores(by_q, temperature):
     layout = Layout(2, 2)
     model, tokenizer = random_model(layout), random_tokenizer(layout)
     bins, observations = tokenizer.bins, np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     settings = {"drop_mass": 0.0, "expand": 3}
     chance = torch.Generator().manual_seed(3)
     prompt = bins.encode(observations, slice(0, 2))
-    plan = plan_by_q(model, tokenizer, Slope(), prompt, 2, 6, generator=chance, **settings)
-    controller = QController(
-        model, tokenizer, 2, 6, critic=Slope(), temperature=temperature, plan_every=2, seed=3, **settings
-    )
+    kind, critic = (QController, {"critic": Slope()}) if by_q else (ReturnController, {})
+    search = plan_by_q if by_q else plan_by_return
+    plan = search(model, tokenizer, *critic.values(), prompt, 2, 6, generator=chance, **settings)
+    controller = kind(model, tokenizer, 2, 6, temperature=temperature, plan_every=2, seed=3, **critic, **settings)
     controller.reset(4)
     enacted = [controller.act(observations)]
     controller.observe(np.zeros(4, dtype=np.float32))
@@ -143,7 +144,7 @@ def test_what_does_not_fit_is_refused():
     layout = Layout(2, 1)
     model, tokenizer = random_model(layout, transitions=6), random_tokenizer(layout)
     with pytest.raises(ValueError, match="temperature of -1 is below 0"):
-        QController(model, tokenizer, 3, 4, critic=Slope(), temperature=-1)
+        ReturnController(model, tokenizer, 3, 4, temperature=-1)
     with pytest.raises(ValueError, match="context of 7"):
         ReturnController(model, tokenizer, 3, 4, context=7)
     with pytest.raises(ValueError, match="4 actions"):

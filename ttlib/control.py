@@ -143,20 +143,36 @@ class LikelihoodController(Controller):
 class ReturnController(Controller):
     """Enacts the plan with the largest predicted return.
 
+    With a `temperature` above 0 it enacts the mean of all beams' actions, weighted by exp(score / temperature). What
+    is best of many samples owes that to the mistakes of what ranks them as much as to its merits; the mean of the good
+    ones does not. With a horizon of 1 it is what a policy becomes that is fitted to the data by such weights, as IQL
+    and AWR do, beta being 1 / temperature.
+
     Args (beside `Controller`'s):
         expand, top_k, drop_mass: see `ttlib.search.plan_by_return`.
         tolerance: how far apart two actions are that count as nearly the same where the unlikely ones are left out;
             see `nearness` of `ttlib.choice.sample`. 0: a token counts as likely as it is itself.
+        temperature: in units of the score.
         seed: of the sampled actions.
 
     Raises:
-        ValueError: a tolerance below 0.
+        ValueError: a tolerance or a temperature below 0.
     """
 
-    def __init__(self, *args, expand=2, top_k=None, drop_mass=0.6, tolerance=0.0, seed=0, **kwargs):
+    def __init__(self, *args, expand=2, top_k=None, drop_mass=0.6, tolerance=0.0, temperature=0.0, seed=0, **kwargs):
         super().__init__(*args, **kwargs)
+        if temperature < 0:
+            raise ValueError(f"a temperature of {temperature} is below 0.")
         self.settings, self.seed = {"expand": expand, "top_k": top_k, "drop_mass": drop_mass}, seed
         self.settings["nearness"] = nearness_of_actions(self.tokenizer, tolerance)
+        self.temperature = temperature
+
+    def choose(self, actions, scores):
+        if not self.temperature:
+            return super().choose(actions, scores)
+        bins, span = self.tokenizer.bins, self.tokenizer.layout.actions
+        weights = (scores / self.temperature).softmax(dim=1)[:, :, None, None]
+        return bins.encode((weights * bins.decode(actions, span)).sum(dim=1), span)
 
     def reset(self, episodes):
         super().reset(episodes)
@@ -185,32 +201,14 @@ class ReturnController(Controller):
 class QController(ReturnController):
     """Enacts the plan that a critic thinks best.
 
-    With a `temperature` above 0 it enacts the mean of all beams' actions, weighted by exp(score / temperature). What
-    is best of many samples owes that to the critic's mistakes as much as to its merits; the mean of the good ones
-    does not. With a horizon of 1 it is what a policy becomes that IQL fits to the data by such weights, beta being
-    1 / temperature.
-
     Args (beside `ReturnController`'s):
         critic, value, to_go: see `ttlib.q_search.plan_by_q`.
-        temperature: in units of the score.
-
-    Raises:
-        ValueError: a temperature below 0.
     """
 
-    def __init__(self, *args, critic, value="q", to_go=0.0, temperature=0.0, **kwargs):
+    def __init__(self, *args, critic, value="q", to_go=0.0, **kwargs):
         super().__init__(*args, **kwargs)
-        if temperature < 0:
-            raise ValueError(f"a temperature of {temperature} is below 0.")
         self.settings |= {"value": value, "to_go": to_go}
-        self.critic, self.temperature = critic, temperature
-
-    def choose(self, actions, scores):
-        if not self.temperature:
-            return super().choose(actions, scores)
-        bins, span = self.tokenizer.bins, self.tokenizer.layout.actions
-        weights = (scores / self.temperature).softmax(dim=1)[:, :, None, None]
-        return bins.encode((weights * bins.decode(actions, span)).sum(dim=1), span)
+        self.critic = critic
 
     def search(self, prompt):
         return q_search.plan_by_q(

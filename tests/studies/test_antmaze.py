@@ -74,7 +74,7 @@ def test_the_same_planner_with_another_score_of_plans():
         "tt-last-q": ("last q", 0.0),
         "tt-q-and-to-go": ("q", 1.0),
     }.items():
-        assert plans[name] == plans["tt-quantile"] | {"value": value, "to_go": to_go, "temperature": 0.0}
+        assert plans[name] == plans["tt-quantile"] | {"value": value, "to_go": to_go}
 
 
 def test_a_missing_model_or_agent_is_named_with_the_command_that_makes_it(root):

@@ -123,7 +123,7 @@ def _dt(job, trajectories, folder, tell):
 def planner(dataset):
     """The reference code's planner for a data set (its configuration file), with the paper's context.
 
-    A tolerance above 0 is ours, see `ReturnController`.
+    A tolerance and a temperature above 0 are ours, see `ReturnController`.
     """
     horizon, beam_width, top_k = 15, 128, None
     body, kind = _body(dataset), _kind(dataset)
@@ -137,7 +137,7 @@ def planner(dataset):
         horizon = 5
     drop_mass = 0.6 if top_k is None else None
     chosen = {"horizon": horizon, "beam_width": beam_width, "top_k": top_k, "drop_mass": drop_mass}
-    return chosen | {"expand": 2, "context": 5, "plan_every": 1, "tolerance": 0.0}
+    return chosen | {"expand": 2, "context": 5, "plan_every": 1, "tolerance": 0.0, "temperature": 0.0}
 
 
 def checkpoint_of(job, root=None):
@@ -218,9 +218,8 @@ def sized(beam_width, horizon):
 
 
 def q_planner(value="q", to_go=0.0):
-    """The planner by Q: the return planner's settings, how plans are scored (`ttlib.q_search.plan_by_q`), and what of
-    them is enacted (`ttlib.control.QController`)."""
-    return lambda dataset: planner(dataset) | {"value": value, "to_go": to_go, "temperature": 0.0}
+    """The planner by Q: the return planner's settings, and how plans are scored (`ttlib.q_search.plan_by_q`)."""
+    return lambda dataset: planner(dataset) | {"value": value, "to_go": to_go}
 
 
 METHODS = {
