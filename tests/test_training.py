@@ -54,9 +54,12 @@ def test_the_loss_is_the_likelihood_of_each_token():
         torch.testing.assert_close(losses[row, position], expected)
 
 
-def test_action_tokens_weigh_more():
+def test_tokens_of_actions_and_of_values_weigh_more():
     weights = slot_weights(Layout(2, 1, goal=1), 11, 5.0)  # goal, s s a r R, s s a r R
     assert weights.tolist() == [1, 1, 5, 1, 1, 1, 1, 5, 1, 1]
+    weights = slot_weights(Layout(2, 1, goal=3), 13, 5.0, 7.0)  # three of the goal, the rest alike
+    assert weights.tolist() == [1, 1, 1, 1, 5, 7, 7, 1, 1, 5, 7, 7]
+    assert slot_weights(Layout(2, 1, values=False), 6, 5.0, 7.0).tolist() == [1, 5, 1, 1, 5]
 
 
 def test_every_window_is_seen_once_an_epoch():
@@ -160,10 +163,13 @@ def test_first_transitions_are_read_besides():
     windows = toy_windows()
     layout, length = windows.layout, windows.layout.length(windows.transitions)
     in_one = 8 * (length - 1) + 6 * (layout.length(1) - 1)
-    chosen = settings(firsts=6, tokens=2 * in_one, microbatch=2, log_every=1, save_every=1)
+    chosen = settings(firsts=6, value_weight=3.0, tokens=2 * in_one, microbatch=2, log_every=1, save_every=1)
     model, by_hand = toy_model(windows, probability=0.0), toy_model(windows, probability=0.0)
     curve = train(model, windows, chosen)
-    weights, optimizer = slot_weights(layout, length, chosen.action_weight), make_optimizer(by_hand, chosen)
+    weights, optimizer = (
+        slot_weights(layout, length, chosen.action_weight, chosen.value_weight),
+        make_optimizer(by_hand, chosen),
+    )
     for step, row in enumerate(curve):
         whole, firsts = (window_order(len(windows), count, step, seed) for count, seed in ((8, 0), (6, 1)))
         tokens, counted = windows.batch(torch.cat([whole, firsts]))

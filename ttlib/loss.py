@@ -17,11 +17,13 @@ def token_losses(model, tokens, context=None):
     )
 
 
-def slot_weights(layout, length, action_weight):
-    """(length - 1,) weight in the loss of each token after the first."""
-    slots = (torch.arange(1, length) - layout.goal) % layout.transition
+def slot_weights(layout, length, action_weight, value_weight=1.0):
+    """(length - 1,) weight in the loss of each token after the first; what is no action, reward or R weighs 1."""
+    positions = torch.arange(1, length) - layout.goal
+    slots = torch.where(positions >= 0, positions % layout.transition, 0)  # a goal weighs as an observation does
     is_action = (slots >= layout.actions.start) & (slots < layout.actions.stop)
-    return 1.0 + (action_weight - 1.0) * is_action
+    is_value = slots >= layout.actions.stop
+    return 1.0 + (action_weight - 1.0) * is_action + (value_weight - 1.0) * is_value
 
 
 def mean_losses(by_slot, weights, layout):

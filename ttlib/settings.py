@@ -30,6 +30,8 @@ class Settings:
         clip: largest norm of the gradient.
         optimizer: "adamw", or "muon" for few tokens (`ttlib.muon`).
         action_weight: weight of an action token in the loss; all others weigh 1.
+        value_weight: weight of a reward's and a reward-to-go's token. That one of two actions in the same state earns
+            more makes so little of the likelihood that a model which weighs it like the rest learns it last.
         jitter: how far the observations that are read are moved, in bins, see `ttlib.jitter`; 0 for not at all.
         bf16: run matrix products in bfloat16, where `matrix_products` finds that the machine can.
         seed: of data order, dropout and jitter.
@@ -48,6 +50,7 @@ class Settings:
     clip: float = 1.0
     optimizer: str = "adamw"
     action_weight: float = 5.0
+    value_weight: float = 1.0
     jitter: float = 0.0
     bf16: bool = True
     seed: int = 0

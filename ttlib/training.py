@@ -84,7 +84,7 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
     length = layout.length(windows.transitions)
     in_one = settings.batch * (length - 1) + settings.firsts * (layout.length(1) - 1)  # tokens of an update
     updates = math.ceil(settings.tokens / in_one)
-    weights = slot_weights(layout, length, settings.action_weight).to(device)
+    weights = slot_weights(layout, length, settings.action_weight, settings.value_weight).to(device)
     by_slot = torch.zeros(2, length - 1, device=device)  # sums of losses, and how many tokens were counted
     began = time.monotonic()
     model.train()
@@ -257,6 +257,7 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--action-weight", type=float, default=5.0, help="of an action token in the loss; others: 1")
+    parser.add_argument("--value-weight", type=float, default=1.0, help="of a reward or reward-to-go token in the loss")
     parser.add_argument("--jitter", type=float, default=0.0, help="how far observations that are read move, in bins")
     parser.add_argument("--method", default="quantile", help="discretizer: quantile or uniform")
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
@@ -273,6 +274,7 @@ def main():
         optimizer=options.optimizer,
         firsts=options.firsts,
         action_weight=options.action_weight,
+        value_weight=options.value_weight,
         jitter=options.jitter,
         seed=options.seed,
         bf16=not options.float32,
