@@ -145,14 +145,14 @@ class ReturnController(Controller):
 
     With a `temperature` above 0 it enacts the mean of all beams' actions, weighted by exp(score / temperature). What
     is best of many samples owes that to the mistakes of what ranks them as much as to its merits; the mean of the good
-    ones does not. With a horizon of 1 it is what a policy becomes that is fitted to the data by such weights, as IQL
-    and AWR do, beta being 1 / temperature.
+    ones does not. With a horizon of 1 it is what a policy becomes that is fitted to the data by such weights, as in
+    IQL, beta being 1 / temperature.
 
     Args (beside `Controller`'s):
         expand, top_k, drop_mass: see `ttlib.search.plan_by_return`.
         tolerance: how far apart two actions are that count as nearly the same where the unlikely ones are left out;
             see `nearness` of `ttlib.choice.sample`. 0: a token counts as likely as it is itself.
-        temperature: in units of the score.
+        temperature: in units of the score; 0: the best plan's actions.
         seed: of the sampled actions.
 
     Raises:

@@ -29,7 +29,7 @@ class Settings:
         weight_decay: on matrices only, not on biases, norms, embeddings or positions.
         clip: largest norm of the gradient.
         optimizer: "adamw", or "muon" for few tokens (`ttlib.muon`).
-        action_weight: weight of an action token in the loss; all others weigh 1.
+        action_weight: weight of an action token in the loss; an observation's weighs 1.
         value_weight: weight of a reward's and a reward-to-go's token. That one of two actions in the same state earns
             more makes so little of the likelihood that a model which weighs it like the rest learns it last.
         jitter: how far the observations that are read are moved, in bins, see `ttlib.jitter`; 0 for not at all.
