@@ -30,8 +30,7 @@ class Settings:
         clip: largest norm of the gradient.
         optimizer: "adamw", or "muon" for few tokens (`ttlib.muon`).
         action_weight: weight of an action token in the loss; an observation's weighs 1.
-        value_weight: weight of a reward's and a reward-to-go's token. That one of two actions in the same state earns
-            more makes so little of the likelihood that a model which weighs it like the rest learns it last.
+        value_weight: weight of a reward's and of a reward-to-go's token, the two that say what an action earns.
         jitter: how far the observations that are read are moved, in bins, see `ttlib.jitter`; 0 for not at all.
         bf16: run matrix products in bfloat16, where `matrix_products` finds that the machine can.
         seed: of data order, dropout and jitter.
