@@ -32,6 +32,8 @@ class Settings:
         action_weight: weight of an action token in the loss; an observation's weighs 1.
         value_weight: weight of a reward's and of a reward-to-go's token, the two that say what an action earns.
         jitter: how far the observations that are read are moved, in bins, see `ttlib.jitter`; 0 for not at all.
+        share: how far what is learned about a bin reaches to its neighbours, in bins, see `ttlib.ordered`; 0 for not at
+            all. Not for a model that hides: its last bin is none.
         bf16: run matrix products in bfloat16, where `matrix_products` finds that the machine can.
         seed: of data order, dropout and jitter.
         log_every, save_every: updates between lines of the curve, and between checkpoints.
@@ -51,6 +53,7 @@ class Settings:
     action_weight: float = 5.0
     value_weight: float = 1.0
     jitter: float = 0.0
+    share: float = 0.0
     bf16: bool = True
     seed: int = 0
     log_every: int = 50

@@ -29,11 +29,13 @@ from ttlib.finer import parts_between, split_words
 from ttlib.jitter import jittered
 from ttlib.loss import mean_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, load_model, save_model
-from ttlib.ordered import order_bins
+from ttlib.ordered import order_bins, share_gradients, shares, smooth_bins
 from ttlib.paths import ROOT
 from ttlib.provenance import how_trained
 from ttlib.settings import OPTIMIZERS, Settings, keep_freed_memory, make_optimizer, matrix_products, window_order
 from ttlib.tokens import Tokenizer, TokenWindows
+
+SMOOTHING = 12  # of a start, as a part of the reach of shared gradients; at 5 the Humanoid's model lost by it
 
 
 def train(model, windows, settings, folder=None, on_log=None, origin=None):
@@ -85,6 +87,7 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
     in_one = settings.batch * (length - 1) + settings.firsts * (layout.length(1) - 1)  # tokens of an update
     updates = math.ceil(settings.tokens / in_one)
     weights = slot_weights(layout, length, settings.action_weight, settings.value_weight).to(device)
+    kernel = shares(model.vocabulary, settings.share, device) if settings.share else None
     by_slot = torch.zeros(2, length - 1, device=device)  # sums of losses, and how many tokens were counted
     began = time.monotonic()
     model.train()
@@ -99,6 +102,8 @@ def train(model, windows, settings, folder=None, on_log=None, origin=None):
             chosen = window_order(len(windows), settings.firsts, step, settings.seed + 1)
             drawn.append((windows.cut(1), chosen[rank::world].to(device)))
         by_slot += _accumulate_gradients(parallel, drawn, weights, settings, step, world)
+        if settings.share:
+            share_gradients(model, kernel)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -192,7 +197,8 @@ def train_from_data(
         size: keyword arguments of `TrajectoryTransformer` (layers, heads, width, dropout).
         tokens: keyword arguments of `Tokenizer.fit`.
         start: a checkpoint to start from, such as the same body's in another maze, or one with fewer bins of the same
-            data, each of which is then cut into parts (`ttlib.finer`); random weights if left out.
+            data, each of which is then cut into parts (`ttlib.finer`); random weights if left out. With shared
+            gradients its bins are smoothed first.
         ordered: let random weights begin with the bins in order (`ttlib.ordered`).
         eight_bits: see `ttlib.model.save_model`.
         beginnings: see `TokenWindows`.
@@ -218,6 +224,8 @@ def train_from_data(
         if (other.layout, other.size() | {"dropout": model.dropout}) != (model.layout, model.size()):
             raise ValueError(f"{start} is a model of another size, or of other transitions; nothing can start from it.")
         model.load_state_dict(other.state_dict())
+        if settings.share:
+            smooth_bins(model, settings.share / SMOOTHING)
         origin = ("dataset", "command", "commit", "tokens", "start")
         begun = {"start": {key: its[key] for key in origin if key in its}}
     elif ordered:
@@ -259,6 +267,7 @@ def main():
     parser.add_argument("--action-weight", type=float, default=5.0, help="of an action token in the loss; others: 1")
     parser.add_argument("--value-weight", type=float, default=1.0, help="of a reward or reward-to-go token in the loss")
     parser.add_argument("--jitter", type=float, default=0.0, help="how far observations that are read move, in bins")
+    parser.add_argument("--share", type=float, default=0.0, help="how far what a bin learns reaches, in bins")
     parser.add_argument("--method", default="quantile", help="discretizer: quantile or uniform")
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
@@ -276,6 +285,7 @@ def main():
         action_weight=options.action_weight,
         value_weight=options.value_weight,
         jitter=options.jitter,
+        share=options.share,
         seed=options.seed,
         bf16=not options.float32,
     )
