@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.models import random_model
 from ttlib import checkpoints
 from ttlib.loss import held_out_losses, slot_weights, token_losses
 from ttlib.model import TrajectoryTransformer, dropout, load_model
+from ttlib.ordered import share_gradients, shares
 from ttlib.provenance import tokens_in_all
 from ttlib.settings import make_optimizer, matrix_products
 from ttlib.tokens import Layout, Tokenizer, TokenWindows
@@ -129,7 +131,8 @@ def test_a_model_can_start_from_another_one(tmp_path):
     size, tokens = {"layers": 1, "heads": 2, "width": 16, "dropout": 0.0}, {"bins": 10}
 
     def trained(name, out, count=120, **options):
-        chosen = settings(tokens=19 * 8 * count, log_every=1, learning_rate=3e-3)
+        share = options.pop("share", 0.0)
+        chosen = settings(tokens=19 * 8 * count, log_every=1, learning_rate=3e-3, share=share)
         arguments = (chosen, options.pop("size", size), options.pop("tokens", tokens), 4)
         return train_from_data(
             f"file:{tmp_path / name}.npz", tmp_path / out, *arguments, folder=tmp_path / out[:-12], **options
@@ -150,6 +153,9 @@ def test_a_model_can_start_from_another_one(tmp_path):
     ordered = trained("other", "e.safetensors", 1, ordered=True)
     assert ordered[0]["loss"] != fresh[0]["loss"]
     assert load_model(tmp_path / "e.safetensors")[2]["ordered"] and "ordered" not in about
+    # With shared gradients each bin of the start is smoothed first, so that it begins elsewhere, and not far off.
+    smoothed = trained("other", "h.safetensors", 1, start=tmp_path / "a.safetensors", share=6.0)
+    assert 0 < abs(smoothed[0]["loss"] - warm[0]["loss"]) < 0.5
     # Words cut in half: two for each, so that it begins log 2 a token above where the first ended; of a transition's
     # five tokens the action counts five times.
     halves = trained("one", "g.safetensors", 1, start=tmp_path / "a.safetensors", tokens={"bins": 20})
@@ -159,11 +165,12 @@ def test_a_model_can_start_from_another_one(tmp_path):
             trained("other", "d.safetensors", 1, start=tmp_path / "a.safetensors", **changed)
 
 
-def test_first_transitions_are_read_besides():
+def test_first_transitions_are_read_besides_and_neighbours_share_gradients():
     windows = toy_windows()
     layout, length = windows.layout, windows.layout.length(windows.transitions)
     in_one = 8 * (length - 1) + 6 * (layout.length(1) - 1)
     chosen = settings(firsts=6, value_weight=3.0, tokens=2 * in_one, microbatch=2, log_every=1, save_every=1)
+    kernel, chosen = shares(windows.bins, 2.0), replace(chosen, share=2.0)
     model, by_hand = toy_model(windows, probability=0.0), toy_model(windows, probability=0.0)
     curve = train(model, windows, chosen)
     weights, optimizer = (
@@ -177,6 +184,7 @@ def test_first_transitions_are_read_besides():
         loss = (token_losses(by_hand, tokens) * counted[:, 1:] * weights).sum() / counted[:, 1:].sum()
         assert abs(row["loss"] - loss.item()) < 1e-5 and row["tokens"] == (step + 1) * in_one
         loss.backward()
+        share_gradients(by_hand, kernel)
         torch.nn.utils.clip_grad_norm_(by_hand.parameters(), chosen.clip)
         for group in optimizer.param_groups:
             group["lr"] = chosen.rate(step * in_one)
