@@ -70,7 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset")
     parser.add_argument("checkpoints", nargs="+", help="of that data set; the first one's actions are judged")
-    for name, default in (("states", 256), ("actions", 32), ("networks", 2), ("updates", 20_000)):
+    for name, default in (("states", 256), ("actions", 32), ("networks", 2), ("updates", 10_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(1)
