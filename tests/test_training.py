@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,8 +168,8 @@ def test_first_transitions_are_read_besides_and_neighbours_share_gradients():
     windows = toy_windows()
     layout, length = windows.layout, windows.layout.length(windows.transitions)
     in_one = 8 * (length - 1) + 6 * (layout.length(1) - 1)
-    chosen = settings(firsts=6, value_weight=3.0, tokens=2 * in_one, microbatch=2, log_every=1, save_every=1)
-    kernel, chosen = shares(windows.bins, 2.0), replace(chosen, share=2.0)
+    several = {"firsts": 6, "value_weight": 3.0, "share": 2.0, "microbatch": 2}
+    chosen = settings(tokens=2 * in_one, log_every=1, save_every=1, **several)
     model, by_hand = toy_model(windows, probability=0.0), toy_model(windows, probability=0.0)
     curve = train(model, windows, chosen)
     weights, optimizer = (
@@ -184,7 +183,7 @@ def test_first_transitions_are_read_besides_and_neighbours_share_gradients():
         loss = (token_losses(by_hand, tokens) * counted[:, 1:] * weights).sum() / counted[:, 1:].sum()
         assert abs(row["loss"] - loss.item()) < 1e-5 and row["tokens"] == (step + 1) * in_one
         loss.backward()
-        share_gradients(by_hand, kernel)
+        share_gradients(by_hand, shares(windows.bins, chosen.share))
         torch.nn.utils.clip_grad_norm_(by_hand.parameters(), chosen.clip)
         for group in optimizer.param_groups:
             group["lr"] = chosen.rate(step * in_one)

@@ -1,7 +1,7 @@
 """Bins in order: what is learned about one holds for its neighbours too.
 
 To the model a slot's bins are words without an order; that bin 41 lies beside bin 42 it has to find out, from
-the data, for each slot anew. Two ways to tell it, which cost nothing and leave the model as it is:
+the data, for each slot anew. Two ways to tell it, which cost next to nothing and leave the model as it is:
 
 - `order_bins` lets the vectors of a slot's bins begin on a smooth curve. From then on each vector is free, and
   wanders off with what happened to be seen of its bin.
@@ -71,6 +71,7 @@ def smooth_bins(model, reach):
 
     A model that was trained without shared gradients has noise in there that shared ones would hardly remove.
     """
+    kernel = shares(model.vocabulary, reach, model.head.device)
+    kernel /= kernel.sum(dim=1, keepdim=True)
     for table in tables(model.embedding.weight, model.head):
-        kernel = shares(model.vocabulary, reach, table.device)
-        table.copy_((kernel / kernel.sum(dim=1, keepdim=True)) @ table)
+        table.copy_(kernel @ table)
