@@ -97,6 +97,27 @@ def test_stop_tokens_count_after_a_terminal_and_not_after_a_timeout():
     assert counted[1, : 2 * size].all() and not counted[1, 2 * size :].any()
 
 
+def test_rewards_to_go_shortly_before_a_timeout_are_not_counted():
+    trajectories = make([3, 5], [True, False])
+    tokenizer = Tokenizer.fit(trajectories, 5, goal=1)
+    _, every = TokenWindows(tokenizer, trajectories, 3).batch(np.arange(8))
+    tokens, counted = TokenWindows(tokenizer, trajectories, 3, timeout_margin=2).batch(np.arange(8))
+    left_out = torch.nonzero(every & ~counted).tolist()
+    size, value = tokenizer.layout.transition, 1 + tokenizer.layout.value_slot
+    # The second episode begins at step 3, and its last two steps are 6 and 7.
+    seen = [(start, step) for start in range(8) for step in (6, 7) if max(3, step - 2) <= start <= step]
+    assert left_out == [[start, value + (step - start) * size] for start, step in seen]
+    assert not (counted & ~every).any()
+
+
+def test_a_margin_before_timeouts_needs_something_to_leave_out_and_something_to_keep():
+    with pytest.raises(ValueError, match="smaller margin"):
+        TokenWindows(Tokenizer.fit(make([3, 4], [False, False]), 5), make([3, 4], [False, False]), 3, timeout_margin=4)
+    data = make([3, 4], [True, False])
+    with pytest.raises(ValueError, match="have none"):
+        TokenWindows(Tokenizer.fit(data, 5, values=False), data, 3, timeout_margin=1)
+
+
 def test_further_windows_begin_where_episodes_do():
     trajectories = make([3, 5], [True, False])
     tokenizer = Tokenizer.fit(trajectories, 5)

@@ -161,11 +161,18 @@ class TokenWindows:
         goals: (E, goal) the episodes' goals; each episode's last observation if left out.
         beginnings: how many more windows begin where each episode does. Without, an episode's first step is in one
             window and a later one in as many as a window has steps, so that what is decided first is read least.
+        timeout_margin: how many steps before a timeout a reward-to-go is nothing to predict. It lacks what would have
+            come after the recording, discount^n of it n steps before: with 0.99 at 230 steps a tenth. How long an
+            episode has been recorded no state tells, so that to the model this is noise, many times larger than what
+            one action is better than another. 0: all count, as in the reference code.
+
+    Raises:
+        ValueError: there are no rewards-to-go to leave out, or none would stay.
     """
 
     group = 1  # how many neighbours training always takes together
 
-    def __init__(self, tokenizer, trajectories, transitions=10, goals=None, beginnings=0):
+    def __init__(self, tokenizer, trajectories, transitions=10, goals=None, beginnings=0, timeout_margin=0):
         self.layout, self.transitions, self.stop = tokenizer.layout, transitions, tokenizer.stop
         self.bins = tokenizer.bins.size
         self.tokens = tokenizer.encode(trajectories).to("cpu", torch.int16)  # `to` moves all together
@@ -174,6 +181,11 @@ class TokenWindows:
         self.end = bounds[episode, 1]
         self.starts = torch.cat([torch.arange(len(episode)), bounds[:, 0].repeat(beginnings)])
         self.terminal = torch.from_numpy(trajectories.terminals[trajectories.bounds[:, 1] - 1])[episode]
+        self.timeout_margin = timeout_margin
+        if timeout_margin and not self.layout.values:
+            raise ValueError("a timeout's margin is of rewards-to-go, and these transitions have none.")
+        if self._is_cut_off(torch.arange(len(episode)), torch.arange(len(episode))).all():
+            raise ValueError(f"no step lies more than {timeout_margin} steps before a timeout; take a smaller margin.")
         self.goal = None
         if self.layout.goal:
             if goals is None:
@@ -185,7 +197,8 @@ class TokenWindows:
 
     def fingerprint(self):
         """Short hash of all that windows are cut from: those with the same one are the same."""
-        parts = (self.tokens, self.end, self.starts, self.terminal, self.goal)
+        margin = torch.tensor(self.timeout_margin) if self.timeout_margin else None
+        parts = (self.tokens, self.end, self.starts, self.terminal, self.goal, margin)
         return checkpoints.fingerprint(*(part for part in parts if part is not None))
 
     def to(self, device):
@@ -215,8 +228,14 @@ class TokenWindows:
         tokens = self.tokens[steps.clamp(max=len(self.tokens) - 1)].long()
         tokens = torch.where(inside[..., None], tokens, self.stop).flatten(1)
         counted = (inside | self.terminal[starts, None]).repeat_interleave(self.layout.transition, dim=1)
+        if self.timeout_margin:
+            counted[:, self.layout.value_slot :: self.layout.transition] &= ~self._is_cut_off(starts[:, None], steps)
         if self.goal is not None:
             goal = self.goal[starts].long()
             tokens = torch.cat([goal, tokens], dim=1)
             counted = torch.cat([torch.zeros_like(goal, dtype=torch.bool), counted], dim=1)
         return tokens, counted
+
+    def _is_cut_off(self, starts, steps):
+        """Whether the reward-to-go of `steps`, in windows that begin at `starts`, lacks too much of its end."""
+        return ~self.terminal[starts] & (steps >= self.end[starts] - self.timeout_margin) & (self.timeout_margin > 0)

@@ -187,6 +187,7 @@ def train_from_data(
     ordered=False,
     eight_bits=False,
     beginnings=0,
+    timeout_margin=0,
 ):
     """What the command line does: load a data set, fit a tokenizer, train a model, write a checkpoint.
 
@@ -201,7 +202,7 @@ def train_from_data(
             gradients its bins are smoothed first.
         ordered: let random weights begin with the bins in order (`ttlib.ordered`).
         eight_bits: see `ttlib.model.save_model`.
-        beginnings: see `TokenWindows`.
+        beginnings, timeout_margin: see `TokenWindows`.
 
     Returns:
         model, tokenizer, curve.
@@ -211,7 +212,7 @@ def train_from_data(
     """
     trajectories = load(dataset)
     tokenizer = Tokenizer.fit(trajectories, **tokens)
-    windows = TokenWindows(tokenizer, trajectories, transitions, beginnings=beginnings)
+    windows = TokenWindows(tokenizer, trajectories, transitions, beginnings=beginnings, timeout_margin=timeout_margin)
     torch.manual_seed(settings.seed)
     model = TrajectoryTransformer(tokenizer.layout, tokenizer.bins.size, transitions, **size).to(device)
     begun = {}
@@ -272,6 +273,8 @@ def main():
     parser.add_argument("--no-values", action="store_true", help="leave out reward and reward-to-go tokens")
     parser.add_argument("--terminal-reward", type=float, help="replaces the reward of a terminal; -100 in locomotion")
     parser.add_argument("--beginnings", type=int, default=0, help="more windows at each episode's first step")
+    help_margin = "steps before a timeout whose rewards-to-go are not learned, as their ends are lacking"
+    parser.add_argument("--timeout-margin", type=int, default=0, help=help_margin)
     parser.add_argument("--float32", action="store_true", help="no bfloat16")
     parser.add_argument("--eight-bits", action="store_true", help="a smaller file, for a model with many bins")
     options = parser.parse_args()
@@ -306,6 +309,7 @@ def main():
             options.ordered,
             options.eight_bits,
             options.beginnings,
+            options.timeout_margin,
         )
 
 
