@@ -18,6 +18,7 @@ from ttlib.baselines.common import Standardize, mlp
 from ttlib.choice import expectation, likeliest, sample
 from ttlib.datasets import load
 from ttlib.model import load_model
+from ttlib.tokens import TokenWindows
 
 BATCH, RATE = 256, 1e-3
 
@@ -72,6 +73,7 @@ def main():
     parser.add_argument("checkpoints", nargs="+", help="of that data set; the first one's actions are judged")
     for name, default in (("states", 256), ("actions", 32), ("networks", 2), ("updates", 10_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--timeout-margin", type=int, default=0, help="as in ttlib.training, for the networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
     trajectories, generator = load(options.dataset), torch.Generator().manual_seed(0)
@@ -80,6 +82,10 @@ def main():
     columns = torch.from_numpy(tokenizer.columns(trajectories))
     observations, actions = columns[:, layout.observations], columns[:, layout.actions]
     returns = columns[:, layout.reward] + tokenizer.discount * columns[:, layout.value_slot]
+    _, counted = TokenWindows(tokenizer, trajectories, 1, timeout_margin=options.timeout_margin).batch(
+        range(len(columns))
+    )
+    known = counted[:, layout.value_slot]
 
     states = observations[torch.randperm(len(columns), generator=generator)[: options.states]]
     states = states.repeat_interleave(options.actions, dim=0)
@@ -88,7 +94,8 @@ def main():
 
     standardize = Standardize(layout.observation)
     standardize.fit(observations.numpy())
-    inputs, targets = torch.cat([standardize(observations), actions], dim=1), (returns - returns.mean()) / returns.std()
+    inputs, returns = torch.cat([standardize(observations), actions], dim=1)[known], returns[known]
+    targets = (returns - returns.mean()) / returns.std()
     opinions = []
     for seed in range(options.networks):
         network = fit_network(inputs, targets, seed, options.updates)
