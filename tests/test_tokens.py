@@ -114,6 +114,8 @@ def test_a_margin_before_timeouts_needs_something_to_leave_out_and_something_to_
     with pytest.raises(ValueError, match="smaller margin"):
         TokenWindows(Tokenizer.fit(make([3, 4], [False, False]), 5), make([3, 4], [False, False]), 3, timeout_margin=4)
     data = make([3, 4], [True, False])
+    with pytest.raises(ValueError, match="below 0"):
+        TokenWindows(Tokenizer.fit(data, 5), data, 3, timeout_margin=-1)
     with pytest.raises(ValueError, match="have none"):
         TokenWindows(Tokenizer.fit(data, 5, values=False), data, 3, timeout_margin=1)
 

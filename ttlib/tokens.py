@@ -163,11 +163,11 @@ class TokenWindows:
             window and a later one in as many as a window has steps, so that what is decided first is read least.
         timeout_margin: how many steps before a timeout a reward-to-go is nothing to predict. It lacks what would have
             come after the recording, discount^n of it n steps before: with 0.99 at 230 steps a tenth. How long an
-            episode has been recorded no state tells, so that to the model this is noise, many times larger than what
-            one action is better than another. 0: all count, as in the reference code.
+            episode has been recorded no state tells, so that to the model this is noise. 0: all count, as in the
+            reference code.
 
     Raises:
-        ValueError: there are no rewards-to-go to leave out, or none would stay.
+        ValueError: a margin below 0, without rewards-to-go to leave out, or that would leave none.
     """
 
     group = 1  # how many neighbours training always takes together
@@ -182,6 +182,8 @@ class TokenWindows:
         self.starts = torch.cat([torch.arange(len(episode)), bounds[:, 0].repeat(beginnings)])
         self.terminal = torch.from_numpy(trajectories.terminals[trajectories.bounds[:, 1] - 1])[episode]
         self.timeout_margin = timeout_margin
+        if timeout_margin < 0:
+            raise ValueError(f"a margin of {timeout_margin} steps before a timeout is below 0.")
         if timeout_margin and not self.layout.values:
             raise ValueError("a timeout's margin is of rewards-to-go, and these transitions have none.")
         if self._is_cut_off(torch.arange(len(episode)), torch.arange(len(episode))).all():
@@ -238,4 +240,4 @@ class TokenWindows:
 
     def _is_cut_off(self, starts, steps):
         """Whether the reward-to-go of `steps`, in windows that begin at `starts`, lacks too much of its end."""
-        return ~self.terminal[starts] & (steps >= self.end[starts] - self.timeout_margin) & (self.timeout_margin > 0)
+        return ~self.terminal[starts] & (steps >= self.end[starts] - self.timeout_margin)
