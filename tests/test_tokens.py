@@ -101,7 +101,7 @@ def test_rewards_to_go_shortly_before_a_timeout_are_not_counted():
     trajectories = make([3, 5], [True, False])
     tokenizer = Tokenizer.fit(trajectories, 5, goal=1)
     _, every = TokenWindows(tokenizer, trajectories, 3).batch(np.arange(8))
-    tokens, counted = TokenWindows(tokenizer, trajectories, 3, timeout_margin=2).batch(np.arange(8))
+    _, counted = TokenWindows(tokenizer, trajectories, 3, timeout_margin=2).batch(np.arange(8))
     left_out = torch.nonzero(every & ~counted).tolist()
     size, value = tokenizer.layout.transition, 1 + tokenizer.layout.value_slot
     # The second episode begins at step 3, and its last two steps are 6 and 7.

@@ -179,14 +179,15 @@ class TokenWindows:
         bounds = torch.from_numpy(trajectories.bounds)
         episode = torch.repeat_interleave(torch.arange(len(bounds)), bounds[:, 1] - bounds[:, 0])
         self.end = bounds[episode, 1]
-        self.starts = torch.cat([torch.arange(len(episode)), bounds[:, 0].repeat(beginnings)])
+        steps = torch.arange(len(episode))
+        self.starts = torch.cat([steps, bounds[:, 0].repeat(beginnings)])
         self.terminal = torch.from_numpy(trajectories.terminals[trajectories.bounds[:, 1] - 1])[episode]
         self.timeout_margin = timeout_margin
         if timeout_margin < 0:
             raise ValueError(f"a margin of {timeout_margin} steps before a timeout is below 0.")
         if timeout_margin and not self.layout.values:
             raise ValueError("a timeout's margin is of rewards-to-go, and these transitions have none.")
-        if self._is_cut_off(torch.arange(len(episode)), torch.arange(len(episode))).all():
+        if self._is_cut_off(steps, steps).all():
             raise ValueError(f"no step lies more than {timeout_margin} steps before a timeout; take a smaller margin.")
         self.goal = None
         if self.layout.goal:
